@@ -1,0 +1,108 @@
+"""The gate's refusals: one class for each fact, carrying it, never the words themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from moderation.types import Digest, State, SubmissionId, Verdict
+
+
+class Refused(Exception):
+    """Something the gate will not do. Nothing was changed."""
+
+
+class NoSuchSubmission(Refused):
+    """Raised when no submission has this id."""
+
+    def __init__(self, submission_id: int) -> None:
+        super().__init__("There is no such submission.")
+        self.submission_id = submission_id
+
+
+class UnknownModerator(Refused):
+    """Raised when the person who acts is not, or no longer, a moderator."""
+
+    def __init__(self, moderator_id: int) -> None:
+        super().__init__("This is not the account of an active moderator. Nothing was changed.")
+        self.moderator_id = moderator_id
+
+
+class NotTheWordsStored(Refused):
+    """Raised when the digest a moderator saw is not that of the words that are stored."""
+
+    def __init__(self, submission_id: SubmissionId, stored: Digest) -> None:
+        super().__init__("The words you saw are not the words that are stored. Nothing was changed. Read it again.")
+        self.submission_id = submission_id
+        self.stored = stored
+
+
+class AlreadyDecided(Refused):
+    """Raised when the submission has its one decision."""
+
+    def __init__(self, submission_id: SubmissionId, verdict: Verdict | None, moderator: str | None) -> None:
+        who = moderator or "Someone"
+        what = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected", None: "decided"}[verdict]
+        super().__init__(f"{who} has already {what} this one. Nothing was changed.")
+        self.submission_id = submission_id
+        self.verdict = verdict
+        self.moderator = moderator
+
+
+class NoLongerPending(Refused):
+    """Raised when the submission left the desk without a decision: superseded or withdrawn."""
+
+    def __init__(self, submission_id: SubmissionId, state: State) -> None:
+        how = "changed by its author" if state is State.SUPERSEDED else "taken back"
+        super().__init__(f"These words were {how} and no longer await a verdict. Nothing was changed.")
+        self.submission_id = submission_id
+        self.state = state
+
+
+class SecondModeratorNeeded(Refused):
+    """Raised when the proposer of a veto tries to confirm it alone."""
+
+    def __init__(self, submission_id: SubmissionId) -> None:
+        super().__init__("You proposed this veto; it takes a second moderator to agree. Nothing was changed.")
+        self.submission_id = submission_id
+
+
+class UnknownReasonCode(Refused):
+    """Raised when the code is not on the published list for this kind of words."""
+
+    def __init__(self, code: str, valid: Iterable[str]) -> None:
+        self.valid = tuple(valid)
+        super().__init__(f"There is no such reason code here. The codes are: {', '.join(self.valid)}.")
+        self.code = code
+
+
+class ReasonTooShort(Refused):
+    """Raised when words are required for a rejection and there are too few of them."""
+
+    def __init__(self, needed: int) -> None:
+        least = f"at least {needed} characters" if needed > 1 else "some words"
+        super().__init__(f"Please give the reason in {least}. Nothing was changed.")
+        self.needed = needed
+
+
+class ReasonTooLong(Refused):
+    """Raised when a reason is longer than anyone will read."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"Please keep the reason within {most} characters. Nothing was changed.")
+        self.most = most
+
+
+class NothingToAnswer(Refused):
+    """Raised when words answer something that is not released, or something of the wrong kind."""
+
+    def __init__(self, answered: int | None) -> None:
+        super().__init__("What this answers is not public, or no longer.")
+        self.answered = answered
+
+
+class NotWhatWasReviewed(Exception):
+    """Raised when stored words no longer match the digest that was approved. Never shown as words."""
+
+    def __init__(self, submission_id: int) -> None:
+        super().__init__(f"submission {submission_id}: the stored words are not those of its digest")
+        self.submission_id = submission_id

@@ -1,0 +1,270 @@
+"""The append-only, hash-chained account of what was decided, proposed, withdrawn and erased."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import rfc8785
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from moderation.base import now
+from moderation.records import Decision, Erasure, LedgerEntry, ProposalRow, Submission, Waiting, Withdrawal
+from moderation.types import Digest
+
+BEGINNING = Digest("0" * 64)
+"""What the first entry names as its predecessor."""
+_HEAD_LOCK = 0x656D6572  # "emer": any constant, the same in every process.
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One link of the chain; `entry` holds the canonical bytes that were hashed, as text."""
+
+    number: int
+    previous: Digest
+    digest: Digest
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest link; whoever holds it may append the next."""
+
+    number: int
+    digest: Digest
+
+
+def take_head(session: Session) -> Head:
+    """Lock the chain for this transaction and return its newest link.
+
+    Taken before anything else is read, so that two verdicts on different submissions wait for each other
+    instead of colliding. On SQLite the transaction itself is that lock (BEGIN IMMEDIATE).
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _HEAD_LOCK})
+    newest = session.execute(
+        select(LedgerEntry.number, LedgerEntry.digest).order_by(LedgerEntry.number.desc()).limit(1)
+    ).first()
+    return Head(newest.number, Digest(newest.digest)) if newest else Head(0, BEGINNING)
+
+
+def append(session: Session, head: Head, what: str, at: datetime, **facts: str | int | None) -> Head:
+    """Append one entry after *head* and return the new head. *facts* are ids, codes and digests, never free text."""
+    number = head.number + 1
+    told = {"number": number, "previous": head.digest, "type": what, "at": instant(at), **facts}
+    entry = rfc8785.dumps(dict(told))
+    digest = Digest(hashlib.sha256(entry).hexdigest())
+    session.add(LedgerEntry(number=number, previous=head.digest, digest=digest, entry=entry.decode()))
+    session.flush()
+    return Head(number, digest)
+
+
+def entries(session: Session, *, after: int = 0, limit: int = 100) -> list[Entry]:
+    """Return up to *limit* entries with a number above *after*, oldest first."""
+    rows = session.scalars(
+        select(LedgerEntry).where(LedgerEntry.number > after).order_by(LedgerEntry.number).limit(limit)
+    )
+    return [Entry(r.number, Digest(r.previous), Digest(r.digest), r.entry) for r in rows]
+
+
+def instant(at: datetime) -> str:
+    """Return *at* as RFC 3339 in UTC with microseconds: what the ledger hashes and what a row must still say."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def record_decision(session: Session, head: Head, decision: Decision, submission: Submission) -> Head:
+    """Append what a decision says, and on what."""
+    return append(session, head, "decision", decision.decided_at, **_decision_facts(decision, submission))
+
+
+def record_proposal(session: Session, head: Head, proposal: ProposalRow) -> Head:
+    """Append what a veto proposal says."""
+    return append(session, head, "proposal", proposal.proposed_at, **_proposal_facts(proposal))
+
+
+def record_lapse(session: Session, head: Head, proposal_id: int, submission_id: int) -> Head:
+    """Append that a proposal lapsed without a second moderator."""
+    return append(session, head, "lapse", now(), proposal=proposal_id, submission=submission_id)
+
+
+def record_withdrawal(session: Session, head: Head, withdrawal: Withdrawal, submission: Submission) -> Head:
+    """Append that words were taken back, which, and by whom."""
+    return append(session, head, "withdrawal", withdrawal.withdrawn_at, **_withdrawal_facts(withdrawal, submission))
+
+
+def record_erasure(session: Session, head: Head, erasure: Erasure) -> Head:
+    """Append that the words of a withdrawn submission were erased."""
+    return append(session, head, "erasure", erasure.erased_at, submission=erasure.submission_id)
+
+
+def _submission_facts(row: Submission) -> dict[str, str | int | None]:
+    # The digest binds kind and in_answer_to only while the words are there; nothing else binds the other two.
+    return {
+        "submission": row.id,
+        "digest": row.digest,
+        "kind": row.kind,
+        "in_answer_to": row.in_answer_to,
+        "supersedes": row.supersedes,
+        "submitted_at": instant(row.submitted_at),
+    }
+
+
+def _decision_facts(row: Decision, submission: Submission) -> dict[str, str | int | None]:
+    return {
+        **_submission_facts(submission),
+        "digest_seen": row.digest_seen,
+        "verdict": row.verdict,
+        "moderator": row.moderator_id,
+        "code": row.reason_code,
+        "reason_digest": row.reason_digest,
+        "proposal": row.proposal_id,
+    }
+
+
+def _proposal_facts(row: ProposalRow) -> dict[str, str | int | None]:
+    return {
+        "proposal": row.id,
+        "submission": row.submission_id,
+        "digest_seen": row.digest_seen,
+        "moderator": row.moderator_id,
+        "code": row.reason_code,
+        "reason_digest": row.reason_digest,
+        "lapses_at": instant(row.lapses_at),
+    }
+
+
+def _withdrawal_facts(row: Withdrawal, submission: Submission) -> dict[str, str | int | None]:
+    return {**_submission_facts(submission), "by": row.taken_back_by, "moderator": row.moderator_id}
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The first thing that does not hold, in words."""
+
+    where: str
+    what: str
+
+
+def verify(session: Session) -> tuple[int, Broken | None]:
+    """Recompute the chain, every digest, and every row's entry; return how many entries hold and the first break.
+
+    Words that nobody has decided on or taken back yet have no entry: of them, only digest and place are checked.
+    """
+    holding = 0
+    for holding, broken in _chain(session):
+        if broken:
+            return holding, broken
+    return holding, next(_words(session), None) or next(_places(session), None) or next(_rows(session), None)
+
+
+def _chain(session: Session) -> Iterator[tuple[int, Broken | None]]:
+    previous = BEGINNING
+    links = session.scalars(select(LedgerEntry).order_by(LedgerEntry.number).execution_options(yield_per=1000))
+    for number, row in enumerate(links, start=1):
+        where = f"ledger entry {row.number}"
+        if row.number != number:
+            yield number - 1, Broken(f"ledger entry {number}", "is missing")
+            return
+        if hashlib.sha256(row.entry.encode()).hexdigest() != row.digest:
+            yield number - 1, Broken(where, "was changed: its bytes do not hash to its digest")
+            return
+        told = _told(row.entry)
+        if told is None:
+            yield number - 1, Broken(where, "is not in canonical form")
+            return
+        if row.previous != previous or told.get("previous") != previous or told.get("number") != number:
+            yield number - 1, Broken(where, "does not follow the entry before it")
+            return
+        previous = Digest(row.digest)
+        yield number, None
+
+
+def _told(entry: str) -> dict[str, object] | None:
+    """Return the facts of *entry*, or None if these are not the RFC 8785 bytes of any."""
+    try:
+        facts = json.loads(entry)
+        canonical = rfc8785.dumps(facts) == entry.encode()
+    except (ValueError, RecursionError):  # What rfc8785 raises is a ValueError too.
+        return None
+    return facts if canonical and isinstance(facts, dict) else None
+
+
+def _words(session: Session) -> Iterator[Broken]:
+    erased = set(session.scalars(select(Erasure.submission_id)))
+    for row in session.scalars(select(Submission).order_by(Submission.id).execution_options(yield_per=1000)):
+        where = f"submission {row.id}"
+        recomputed = row.recomputed()
+        if recomputed is None and row.id not in erased:
+            yield Broken(where, "has lost its words without an erasure on record")
+        if recomputed is not None and row.id in erased:
+            yield Broken(where, "holds words again after their erasure")
+        if recomputed is not None and recomputed != row.digest:
+            yield Broken(where, "holds words that are not those of its digest")
+
+
+def _places(session: Session) -> Iterator[Broken]:
+    """Hold each submission to one place: it waits, or it was decided, superseded or withdrawn."""
+    kept = set(session.scalars(select(Submission.id)))
+    waiting = set(session.scalars(select(Waiting.submission_id)))
+    settled = {
+        *session.scalars(select(Decision.submission_id)),
+        *session.scalars(select(Withdrawal.submission_id)),
+        *(older for older in session.scalars(select(Submission.supersedes)) if older is not None),
+    }
+    for gone in sorted((waiting | settled) - kept):
+        yield Broken(f"submission {gone}", "is gone")
+    for both in sorted(waiting & settled):
+        yield Broken(f"submission {both}", "still waits, though it was decided, superseded or withdrawn")
+    for neither in sorted(kept - waiting - settled):
+        yield Broken(f"submission {neither}", "neither waits nor was decided, superseded or withdrawn")
+
+
+def _rows(session: Session) -> Iterator[Broken]:
+    """Hold each decision, proposal, withdrawal and erasure against its entry, and each entry against its row."""
+    told: dict[tuple[str, str], list[dict[str, object]]] = {}
+    for entry in session.scalars(select(LedgerEntry.entry).order_by(LedgerEntry.number)):
+        fields: dict[str, object] = json.loads(entry)
+        what = str(fields.pop("type", None))
+        about = fields.get("proposal" if what in {"proposal", "lapse"} else "submission")
+        told.setdefault((what, str(about)), []).append(fields)
+    proposals = {row.id: row for row in session.scalars(select(ProposalRow))}
+    for (what, about), facts in _kept(session, proposals.values()):
+        found = told.pop((what, about), [])
+        if len(found) != 1:
+            yield Broken(f"{what} {about}", f"has {len(found)} ledger entries" if found else "has no ledger entry")
+        elif {name: value for name, value in found[0].items() if name not in {"number", "previous"}} != facts:
+            yield Broken(f"{what} {about}", f"is not what ledger entry {found[0]['number']} says")
+    lapsed = {("lapse", str(row.id)): row.submission_id for row in proposals.values()}
+    for (what, about), lost in told.items():
+        # A lapse is an entry without a row: its proposal tells the rest.
+        if len(lost) != 1 or (what, about) not in lapsed or lost[0].get("submission") != lapsed[what, about]:
+            yield Broken(f"ledger entry {lost[-1]['number']}", f"tells of {what} {about}, which is gone")
+
+
+def _kept(
+    session: Session, proposals: Iterable[ProposalRow]
+) -> Iterator[tuple[tuple[str, str], dict[str, str | int | None]]]:
+    """Yield what the entry of each row must say, by the entry's type and the row's key."""
+    decisions = select(Decision, Submission).join(Submission, Submission.id == Decision.submission_id)
+    for decision, submission in session.execute(decisions.execution_options(yield_per=1000)):
+        facts = _decision_facts(decision, submission)
+        yield ("decision", str(submission.id)), {"at": instant(decision.decided_at), **facts}
+    for proposal in proposals:
+        yield ("proposal", str(proposal.id)), {"at": instant(proposal.proposed_at), **_proposal_facts(proposal)}
+    withdrawals = select(Withdrawal, Submission).join(Submission, Submission.id == Withdrawal.submission_id)
+    for withdrawal, submission in session.execute(withdrawals.execution_options(yield_per=1000)):
+        facts = _withdrawal_facts(withdrawal, submission)
+        yield ("withdrawal", str(submission.id)), {"at": instant(withdrawal.withdrawn_at), **facts}
+    for erasure in session.scalars(select(Erasure)):
+        about = erasure.submission_id
+        yield ("erasure", str(about)), {"at": instant(erasure.erased_at), "submission": about}
+
+
+def length(session: Session) -> int:
+    """Return how many entries the ledger has."""
+    return session.scalar(select(func.count()).select_from(LedgerEntry)) or 0
