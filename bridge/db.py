@@ -1,0 +1,172 @@
+"""Connections to the two databases we run on, each with its own walls round the vault's words."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.sql.expression import FunctionElement
+from sqlalchemy.types import Float
+
+from moderation.writeonce import ERASABLE, VAULT
+
+APP_ROLE = "emeritus_app"
+"""PostgreSQL: the role the site acts as. It owns nothing and may not change what the vault holds."""
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "foreign_keys=ON",
+    "busy_timeout=15000",
+    "synchronous=NORMAL",
+    "secure_delete=ON",
+    "trusted_schema=OFF",
+)
+_POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 0, "pool_timeout": 60}
+_ALLOWED = {
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_RECURSIVE,
+    sqlite3.SQLITE_TRANSACTION,
+    sqlite3.SQLITE_SAVEPOINT,
+}
+
+
+class WrongRole(Exception):
+    """Raised when a PostgreSQL connection acts as somebody other than the app's role."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(f"The database connection acts as {role!r} instead of {APP_ROLE!r}. Run `emeritus migrate`.")
+
+
+@dataclass(frozen=True)
+class Database:
+    """Sessions to write with and sessions to read with. Reading sessions cannot write."""
+
+    writing: Engine
+    reading: Engine
+    sessions: sessionmaker[Session]
+    reading_sessions: sessionmaker[Session]
+
+    def dispose(self) -> None:
+        """Close every pooled connection; a fork must not share one."""
+        self.writing.dispose()
+        self.reading.dispose()
+
+
+def connect(url: str) -> Database:
+    """Return the site's database. Nothing is opened yet."""
+    if make_url(url).get_backend_name() == "sqlite":
+        writing, reading = _sqlite(url, reads_only=False), _sqlite(url, reads_only=True)
+    else:
+        writing = _postgresql(url)
+        reading = writing.execution_options(postgresql_readonly=True)
+    return Database(
+        writing,
+        reading,
+        sessionmaker(writing, expire_on_commit=False),
+        sessionmaker(reading, expire_on_commit=False),
+    )
+
+
+def owner_engine(url: str) -> Engine:
+    """Return the engine that migrations use: the owner's, without the walls."""
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url, hide_parameters=True)
+    engine = create_engine(url, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(raw: sqlite3.Connection, _record: object) -> None:
+        _settle(raw)
+
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+class database_time(FunctionElement[float]):
+    """Seconds since 1970 by the database's own clock: leases must not depend on a worker's."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(database_time, "sqlite")
+def _sqlite_time(_element: object, _compiler: object, **_: object) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(database_time, "postgresql")
+def _postgresql_time(_element: object, _compiler: object, **_: object) -> str:
+    return "extract(epoch FROM clock_timestamp())::double precision"
+
+
+def is_busy(error: OperationalError) -> bool:
+    """Whether the database is only locked, restarting or full: worth asking again, so the answer is 503."""
+    return True if error.connection_invalidated else "locked" in str(error.orig) or "full" in str(error.orig)
+
+
+def _sqlite(url: str, *, reads_only: bool) -> Engine:
+    # A writer's `BEGIN IMMEDIATE` waits for its turn; a deferred read-then-write would fail at once instead.
+    engine = create_engine(url, hide_parameters=True, **_POOL)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(raw: sqlite3.Connection, _record: object) -> None:
+        _settle(raw)
+        if reads_only:
+            raw.execute("PRAGMA query_only=ON")
+        raw.set_authorizer(_authorize)  # Last: it denies PRAGMA.
+
+    event.listen(engine, "begin", _begin_deferred if reads_only else _begin_immediate)
+    return engine
+
+
+def _settle(raw: sqlite3.Connection) -> None:
+    raw.isolation_level = None  # We say BEGIN; DDL becomes transactional too.
+    for pragma in _PRAGMAS:
+        raw.execute(f"PRAGMA {pragma}")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_deferred(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _authorize(action: int, one: str | None, two: str | None, database: str | None, _inner: str | None) -> int:
+    """Deny DDL, ATTACH, PRAGMA and TEMP, and on the vault every change but erasure's three columns."""
+    if action in _ALLOWED:
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_INSERT and database != "temp" and not (one or "").startswith("sqlite_"):
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_UPDATE and (one not in VAULT or (one == "submissions" and two in ERASABLE)):
+        return sqlite3.SQLITE_OK if not (one or "").startswith("sqlite_") else sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_DELETE and one not in VAULT and not (one or "").startswith("sqlite_"):
+        return sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_DENY
+
+
+def _postgresql(url: str) -> Engine:
+    # A role set by an option of the connection survives the pool's rollback; SET ROLE in a listener does not.
+    options = f"-c role={APP_ROLE} -c search_path=public,pg_temp -c idle_in_transaction_session_timeout=120000"
+    engine = create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args={"options": options}, **_POOL)
+
+    @event.listens_for(engine, "checkout")
+    def _still_the_app(raw: Any, _record: object, _proxy: object) -> None:
+        with raw.cursor() as cursor:
+            role = cursor.execute("SELECT current_user").fetchone()[0]
+        raw.rollback()
+        if role != APP_ROLE:
+            raise WrongRole(role)
+
+    return engine
+
+
+def one_word(session: Session) -> str:
+    """Ask the database for a word, to know that it answers."""
+    return str(session.scalar(text("SELECT 'ready'")))

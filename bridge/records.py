@@ -1,0 +1,238 @@
+"""The site's tables: who commented on what. No words are here: each points to a submission in the vault."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+from flask_security.models import sqla, sqla_v2
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    Date,
+    Float,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from moderation.base import Base, UtcDateTime
+
+
+class RequestState(StrEnum):
+    """How the need for a reply to one approved comment stands."""
+
+    WAITING = "waiting"
+    ASKING = "asking"
+    ANSWERED = "answered"
+    DECLINED = "declined"
+    NOT_CHOSEN = "not_chosen"
+    WITHHELD = "withheld"
+    FAILED = "failed"
+    WITHDRAWN = "withdrawn"
+
+
+class Voice(Base):
+    """A retired model that writes here."""
+
+    __tablename__ = "voices"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(80), unique=True)
+    slug: Mapped[str] = mapped_column(String(80), unique=True)
+    model: Mapped[str] = mapped_column(String(120))
+    charter: Mapped[str] = mapped_column(Text)
+    disclaimer: Mapped[str] = mapped_column(Text)
+    retired_on: Mapped[date | None] = mapped_column(Date)
+    stand_in: Mapped[bool] = mapped_column(default=False)
+    max_tokens: Mapped[int] = mapped_column(default=1500)
+    anthropic_version: Mapped[str | None] = mapped_column(String(32))
+    extra_body: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    price_in: Mapped[float | None] = mapped_column(Float)
+    """US dollars for a million input tokens, which is millionths of a dollar for one."""
+    price_out: Mapped[float | None] = mapped_column(Float)
+    paused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    paused_why: Mapped[str | None] = mapped_column(Text)
+    paused_until: Mapped[float | None] = mapped_column(Float)
+    """Seconds since 1970 by the database's clock; None while paused: until a person resumes it."""
+    failures_in_a_row: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Essay(Base):
+    """What a voice wrote."""
+
+    __tablename__ = "essays"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    slug: Mapped[str] = mapped_column(String(120), unique=True)
+    voice_id: Mapped[int] = mapped_column(ForeignKey("voices.id"), index=True)
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"), unique=True)
+    original_url: Mapped[str | None] = mapped_column(Text)
+    written_on: Mapped[date | None] = mapped_column(Date)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Comment(Base):
+    """What a reader wrote under an essay, or in answer to a released reply."""
+
+    __tablename__ = "comments"
+    __table_args__ = (Index("ix_comments_essay_id_id", "essay_id", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(String(32), unique=True)
+    essay_id: Mapped[int] = mapped_column(ForeignKey("essays.id"))
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("replies.id", use_alter=True), index=True)
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"), unique=True)
+    author_digest: Mapped[str] = mapped_column(String(64), index=True)
+    """SHA-256 of the author's secret: it ties one reader's letters together and opens nothing by itself."""
+    wants_reply: Mapped[bool] = mapped_column(default=True)
+    email: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """Encrypted under the site's key; nothing is sent to it before it is confirmed."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Reply(Base):
+    """What the voice wrote to one comment: at most one, by its unique comment."""
+
+    __tablename__ = "replies"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(String(32), unique=True)
+    comment_id: Mapped[int] = mapped_column(ForeignKey("comments.id"), unique=True)
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"), unique=True)
+    generation_id: Mapped[int] = mapped_column(ForeignKey("generations.id"), unique=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ReplyRequest(Base):
+    """The need for a reply to one approved comment; its key is the comment."""
+
+    __tablename__ = "reply_requests"
+    __table_args__ = (
+        Index("ix_reply_requests_state_essay_id", "state", "essay_id", "comment_id"),
+        CheckConstraint(
+            "state IN ('waiting', 'asking', 'answered', 'declined', 'not_chosen', 'withheld', 'failed', 'withdrawn')",
+            name="state",
+        ),
+    )
+
+    comment_id: Mapped[int] = mapped_column(ForeignKey("comments.id"), primary_key=True, autoincrement=False)
+    essay_id: Mapped[int] = mapped_column(ForeignKey("essays.id"))
+    state: Mapped[str] = mapped_column(String(16))
+    why: Mapped[str | None] = mapped_column(Text)
+    """For moderators, in words: why it was declined, withheld, failed, or still waits."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[float | None] = mapped_column(Float)
+    lease: Mapped[str | None] = mapped_column(String(32))
+    leased_until: Mapped[float | None] = mapped_column(Float)
+    """Seconds since 1970 by the database's clock."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    changed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Generation(Base):
+    """One call to the model: written before it is made and completed when it ends. One without an end may be billed."""
+
+    __tablename__ = "generations"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    comment_id: Mapped[int] = mapped_column(ForeignKey("comments.id"), index=True)
+    voice_id: Mapped[int] = mapped_column(ForeignKey("voices.id"))
+    attempt: Mapped[int] = mapped_column()
+    model_asked: Mapped[str] = mapped_column(String(120))
+    model_answered: Mapped[str | None] = mapped_column(String(120))
+    rehearsed: Mapped[bool] = mapped_column(default=False)
+    host: Mapped[str] = mapped_column(String(255))
+    sdk_version: Mapped[str] = mapped_column(String(32))
+    api_version: Mapped[str] = mapped_column(String(32))
+    prompt_version: Mapped[str] = mapped_column(String(32))
+    request: Mapped[bytes] = mapped_column(LargeBinary)
+    """The body as sent, zlib-compressed JSON; released words stand in it as their submission's id and digest."""
+    request_digest: Mapped[str] = mapped_column(String(64))
+    """Keyed SHA-256 of the body as sent."""
+    response: Mapped[bytes | None] = mapped_column(LargeBinary)
+    outcome: Mapped[str | None] = mapped_column(String(32))
+    error: Mapped[str | None] = mapped_column(Text)
+    note: Mapped[str | None] = mapped_column(Text)
+    """What the model wanted moderators to know. Never public."""
+    request_id: Mapped[str | None] = mapped_column(String(120))
+    message_id: Mapped[str | None] = mapped_column(String(120))
+    input_tokens: Mapped[int | None] = mapped_column()
+    cache_read_tokens: Mapped[int | None] = mapped_column()
+    cache_write_tokens: Mapped[int | None] = mapped_column()
+    output_tokens: Mapped[int | None] = mapped_column()
+    cost: Mapped[int | None] = mapped_column()
+    """Millionths of a US dollar; None where the voice has no prices."""
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class IdempotencyKey(Base):
+    """One comment received under a key that its sender chose; a repeat finds the first one's answer."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (UniqueConstraint("author_digest", "key_digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_digest: Mapped[str] = mapped_column(String(64))
+    key_digest: Mapped[str] = mapped_column(String(64))
+    content_digest: Mapped[str] = mapped_column(String(64))
+    """Keyed, so that a short comment cannot be guessed from it."""
+    comment_id: Mapped[int] = mapped_column(ForeignKey("comments.id"))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Rendering(Base):
+    """HTML derived from words, by digest and pipeline version: a cache that may be emptied at any time."""
+
+    __tablename__ = "renderings"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    pipeline: Mapped[str] = mapped_column(String(64), primary_key=True)
+    html: Mapped[str] = mapped_column(Text)
+
+
+class ApiToken(Base):
+    """A moderator's bearer token, kept as its SHA-256."""
+
+    __tablename__ = "api_tokens"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    scope: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+# Flask-Security's mixins look for classes of these names, and for the table names set before they are defined.
+sqla.FsModels.set_db_info(  # type: ignore[no-untyped-call]
+    base_model=Base, user_table_name="users", role_table_name="roles", refresh_table_name="refresh_trackers"
+)
+
+
+class Role(Base, sqla_v2.FsRoleMixin):
+    """A role of Flask-Security's: moderator or admin."""
+
+    __tablename__ = "roles"
+
+
+class FsRefreshTracker(Base, sqla_v2.FsRefreshTrackerMixin):
+    """A refresh token's trail, which Flask-Security's user refers to."""
+
+    __tablename__ = "refresh_trackers"
+
+
+class User(Base, sqla_v2.FsUserMixin):
+    """How a moderator signs in. The gate knows only the moderator it points to."""
+
+    __tablename__ = "users"
+
+    moderator_id: Mapped[int] = mapped_column(ForeignKey("moderators.id"), unique=True)
