@@ -1,0 +1,354 @@
+"""What happens to a comment on its reader's side: received, looked up, changed, taken back."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import rfc8785
+from email_validator import EmailNotValidError, validate_email
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from bridge import essays, intake, replies, words
+from bridge.essays import Published
+from bridge.keys import AUTHOR_LINK, Keys, fingerprint, new_secret
+from bridge.records import Comment, Essay, IdempotencyKey, Reply, ReplyRequest, Voice
+from bridge.site import Site
+from moderation import gate, moderators
+from moderation.base import now
+from moderation.queue import pending
+from moderation.release import released, standing
+from moderation.types import Digest, Kind, Pending, Released, Standing, State, SubmissionId
+
+SITE_NAME = "Emeritus"
+
+
+class CommentRefused(Exception):
+    """Something about a comment that its reader can mend. Nothing was changed."""
+
+
+class NoSuchComment(Exception):
+    """Raised when no comment has this id, or the link to it is not whole."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no letter at this address.")
+
+
+class NothingToReplyTo(CommentRefused):
+    """Raised when `parent` is not a released reply under this essay."""
+
+    def __init__(self) -> None:
+        super().__init__("The answer you are writing to is not posted here, or no longer.")
+
+
+class KeyTooWeak(CommentRefused):
+    """Raised when an Idempotency-Key without an author's secret could be guessed: its answer opens the letter."""
+
+    def __init__(self) -> None:
+        super().__init__("Without author_secret, Idempotency-Key must carry 128 random bits: 22 characters or more.")
+
+
+class KeyUsedForOtherWords(CommentRefused):
+    """Raised when the same key comes with another comment."""
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used for another comment. Nothing was changed; use a fresh key.")
+
+
+class SecretRefused(CommentRefused):
+    """Raised when an author's secret is not one of ours."""
+
+    def __init__(self) -> None:
+        super().__init__("This author_secret is not one that this site gave out.")
+
+
+class NotAnAddress(CommentRefused):
+    """Raised when the e-mail address cannot be one."""
+
+    def __init__(self) -> None:
+        super().__init__("This e-mail address cannot be right. Mend it, or leave it out: you need none.")
+
+
+class ReplyStatus(StrEnum):
+    """What became of the wish for an answer, as its reader is told."""
+
+    NONE = "none"
+    WAITING = "waiting"
+    RELEASED = "released"
+    DECLINED = "declined"
+    NOT_CHOSEN = "not_chosen"
+    WITHHELD = "withheld"
+    VETOED = "vetoed"
+    WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A comment as its reader sent it, before anything was checked."""
+
+    author: str
+    body: str
+    parent: str | None = None
+    wants_reply: bool = True
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the sender of a comment is told."""
+
+    public_id: str
+    digest: Digest
+    token: str
+    """The signed part of the address of the author's page."""
+    author_secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One comment as its author sees it."""
+
+    public_id: str
+    essay: Published | None
+    standing: Standing
+    reply_status: ReplyStatus
+    voice: Voice
+    waiting: Pending | None
+    out: Released | None
+    reply_id: str | None
+    asked_at: datetime | None
+    answered_at: datetime | None
+
+
+def check(session: Session, letter: Letter) -> Letter:
+    """Return the letter as it would reach the gate, normalised. Raises `words.WordsRefused`."""
+    return Letter(
+        author=words.author_name(letter.author, reserved=reserved_names(session)),
+        body=words.comment_body(letter.body),
+        parent=letter.parent,
+        wants_reply=letter.wants_reply,
+        email=_address(letter.email) if letter.email else None,
+    )
+
+
+def reserved_names(session: Session) -> list[str]:
+    """Return the names that no reader may write under: the voices', the moderators' and the site's."""
+    voices = session.scalars(select(Voice.name)).all()
+    return [SITE_NAME, *voices, *(m.name for m in moderators.everyone(session))]
+
+
+def receive_comment(
+    site: Site, slug: str, letter: Letter, *, key: str | None = None, author_secret: str | None = None
+) -> Receipt:
+    """Receive a comment under a released essay and put it before the gate.
+
+    With *key*, a repeat of the same letter by the same author receives the first one's receipt and adds nothing.
+    Raises `words.WordsRefused`, `essays.NoSuchEssay`, or a `CommentRefused`.
+    """
+    if author_secret is not None and not 32 <= len(author_secret) <= 128:
+        raise SecretRefused
+    if key is not None and author_secret is None and len(key) < 22:
+        raise KeyTooWeak
+    secret = author_secret or _first_secret(site.keys, slug, key)
+    with site.database.reading_sessions() as session:
+        letter = check(session, letter)
+    try:
+        return _receive(site, slug, letter, key, secret)
+    except IntegrityError:
+        if key is None:
+            raise
+        # Another request with this key was first. It has committed, so this time its row is found.
+        return _receive(site, slug, letter, key, secret)
+
+
+def _receive(site: Site, slug: str, letter: Letter, key: str | None, secret: str) -> Receipt:
+    author_digest = fingerprint(secret)
+    with site.database.sessions.begin() as session:
+        if key is not None:
+            earlier = _earlier(session, site.keys, author_digest, key, slug, letter)
+            if earlier is not None:
+                return _receipt(session, site.keys, earlier, secret)
+        essay = essays.published(session, slug)
+        parent = _parent(session, essay, letter.parent) if letter.parent else None
+        submission_id = intake.submit(
+            session,
+            Kind.COMMENT,
+            author=letter.author,
+            body=letter.body,
+            in_answer_to=SubmissionId(parent.submission_id) if parent else essay.words.id,
+            essay=essay.words.id,
+        )
+        comment = Comment(
+            public_id=secrets.token_hex(16),
+            essay_id=essay.essay.id,
+            parent_id=parent.id if parent else None,
+            submission_id=submission_id,
+            author_digest=author_digest,
+            wants_reply=letter.wants_reply,
+            email=site.keys.encrypted(letter.email) if letter.email else None,
+            created_at=now(),
+        )
+        session.add(comment)
+        session.flush()
+        if key is not None:
+            session.add(
+                IdempotencyKey(
+                    author_digest=author_digest,
+                    key_digest=fingerprint(key),
+                    content_digest=_content_digest(site.keys, slug, letter),
+                    comment_id=comment.id,
+                    created_at=now(),
+                )
+            )
+            session.flush()
+        return _receipt(session, site.keys, comment, secret)
+
+
+def change_comment(site: Site, public_id: str, letter: Letter) -> None:
+    """Replace a pending comment's words by new ones: a new submission, and the old one is superseded.
+
+    Raises `words.WordsRefused`, `NoSuchComment`, or the gate's `AlreadyDecided` or `NoLongerPending`.
+    """
+    with site.database.reading_sessions() as session:
+        letter = check(session, letter)
+    with site.database.sessions.begin() as session:
+        comment, essay = _comment(session, public_id)
+        parent = session.get(Reply, comment.parent_id) if comment.parent_id else None
+        comment.submission_id = intake.submit(
+            session,
+            Kind.COMMENT,
+            author=letter.author,
+            body=letter.body,
+            in_answer_to=SubmissionId(parent.submission_id if parent else essay.submission_id),
+            essay=SubmissionId(essay.submission_id),
+            supersedes=SubmissionId(comment.submission_id),
+        )
+        comment.wants_reply = letter.wants_reply
+
+
+def take_back(site: Site, public_id: str) -> None:
+    """Take a comment back, pending or posted, and with it its reply and the request for one. Twice changes nothing.
+
+    Raises `NoSuchComment`, or `AlreadyDecided` for a comment that was not posted: there is nothing to take back.
+    """
+    with site.database.sessions.begin() as session:
+        comment, _ = _comment(session, public_id)
+        gate.withdraw(session, comment.submission_id, by="author")
+        reply = session.scalar(select(Reply).where(Reply.comment_id == comment.id))
+        if reply is not None and standing(session, [reply.submission_id])[reply.submission_id].state != State.REJECTED:
+            gate.withdraw(session, reply.submission_id, by="author")
+        replies.no_longer_wanted(session, comment.id)
+
+
+def held(site: Site, public_id: str) -> Held:
+    """Return a comment as its author may see it. Raises `NoSuchComment`."""
+    with site.database.reading_sessions() as session:
+        comment, essay = _comment(session, public_id)
+        how = standing(session, [comment.submission_id])[comment.submission_id]
+        reply = session.scalar(select(Reply).where(Reply.comment_id == comment.id))
+        request = session.get(ReplyRequest, comment.id)
+        reply_status = _reply_status(session, how, reply, request)
+        try:
+            under = essays.published(session, essay.slug)
+        except essays.NoSuchEssay:
+            under = None
+        return Held(
+            public_id=comment.public_id,
+            essay=under,
+            standing=how,
+            reply_status=reply_status,
+            voice=session.get_one(Voice, essay.voice_id),
+            waiting=pending(session, comment.submission_id),
+            out=released(session, [comment.submission_id]).get(comment.submission_id),
+            reply_id=reply.public_id if reply and reply_status is ReplyStatus.RELEASED else None,
+            asked_at=request.created_at if request else None,
+            answered_at=reply.created_at if reply else None,
+        )
+
+
+def opened_by(site: Site, token: str) -> str:
+    """Return the public id of the comment that an author's link opens. Raises `NoSuchComment`."""
+    public_id = site.keys.opened(AUTHOR_LINK, token)
+    if public_id is None:
+        raise NoSuchComment
+    return public_id
+
+
+def _reply_status(session: Session, how: Standing, reply: Reply | None, request: ReplyRequest | None) -> ReplyStatus:
+    if how.state is State.WITHDRAWN and request is not None:
+        return ReplyStatus.WITHDRAWN
+    if request is None:
+        return ReplyStatus.NONE
+    if reply is not None:
+        return {
+            State.PENDING: ReplyStatus.WAITING,
+            State.APPROVED: ReplyStatus.RELEASED,
+            State.REJECTED: ReplyStatus.VETOED,
+            State.SUPERSEDED: ReplyStatus.WAITING,
+            State.WITHDRAWN: ReplyStatus.WITHDRAWN,
+        }[standing(session, [reply.submission_id])[reply.submission_id].state]
+    return {
+        "declined": ReplyStatus.DECLINED,
+        "not_chosen": ReplyStatus.NOT_CHOSEN,
+        "withheld": ReplyStatus.WITHHELD,
+        "withdrawn": ReplyStatus.WITHDRAWN,
+    }.get(request.state, ReplyStatus.WAITING)
+
+
+def _comment(session: Session, public_id: str) -> tuple[Comment, Essay]:
+    found = session.execute(
+        select(Comment, Essay).join(Essay, Essay.id == Comment.essay_id).where(Comment.public_id == public_id)
+    ).first()
+    if found is None:
+        raise NoSuchComment
+    return found[0], found[1]
+
+
+def _parent(session: Session, essay: Published, public_id: str) -> Reply:
+    reply = session.scalar(
+        select(Reply)
+        .join(Comment, Comment.id == Reply.comment_id)
+        .where(Reply.public_id == public_id, Comment.essay_id == essay.essay.id)
+    )
+    if reply is None or reply.submission_id not in released(session, [reply.submission_id]):
+        raise NothingToReplyTo
+    return reply
+
+
+def _earlier(session: Session, keys: Keys, author_digest: str, key: str, slug: str, letter: Letter) -> Comment | None:
+    kept = session.scalar(
+        select(IdempotencyKey).where(
+            IdempotencyKey.author_digest == author_digest, IdempotencyKey.key_digest == fingerprint(key)
+        )
+    )
+    if kept is None:
+        return None
+    if kept.content_digest != _content_digest(keys, slug, letter):
+        raise KeyUsedForOtherWords
+    return session.get_one(Comment, kept.comment_id)
+
+
+def _address(given: str) -> str:
+    try:
+        return validate_email(given, check_deliverability=False).normalized
+    except EmailNotValidError:
+        raise NotAnAddress from None
+
+
+def _first_secret(keys: Keys, slug: str, key: str | None) -> str:
+    """Return a new author's secret; with a key always the same one, so that a repeat is given it again."""
+    return keys.keyed_digest("author's secret", f"{slug}\n{key}") if key is not None else new_secret()
+
+
+def _content_digest(keys: Keys, slug: str, letter: Letter) -> str:
+    content = [slug, letter.author, letter.body, letter.parent, letter.wants_reply, letter.email]
+    return keys.keyed_digest("comment under a key", rfc8785.dumps(content).decode())
+
+
+def _receipt(session: Session, keys: Keys, comment: Comment, secret: str) -> Receipt:
+    digest = standing(session, [comment.submission_id])[comment.submission_id].digest
+    return Receipt(comment.public_id, digest, keys.signed(AUTHOR_LINK, comment.public_id), secret)

@@ -1,0 +1,188 @@
+"""The model as the site knows it: what may be asked, how its answer is read, and what can go wrong. Knows no SDK."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class Outcome(StrEnum):
+    """What one answer comes to (MODEL-API, section 1, "Reading the answer")."""
+
+    REPLIED = "replied"
+    DECLINED = "declined"
+    WITHHELD = "withheld"
+    NOTE_ONLY = "note_only"
+    CUT = "cut"
+    UNEXPECTED = "unexpected"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. The prompt is `fresh + cache_read + cache_written`."""
+
+    fresh: int
+    cache_read: int
+    cache_written: int
+    cache_written_for_an_hour: int
+    output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of the model, read whole. `text` is set only when it may be submitted as a reply."""
+
+    outcome: Outcome
+    text: str | None
+    why: str | None
+    note: str | None
+    model: str
+    message_id: str | None
+    request_id: str | None
+    usage: Usage | None
+    rehearsed: bool
+    message: dict[str, Any]
+    """The message as it came, for the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an answer comes from, known before the call."""
+
+    host: str
+    sdk_version: str
+    api_version: str
+    rehearsed: bool
+
+
+class Model(Protocol):
+    """Somebody who can be asked."""
+
+    def origin(self, api_version: str | None) -> Origin:
+        """Return where the answers come from, for the record."""
+
+    async def ask(
+        self, request: dict[str, Any], *, api_version: str | None, extra_body: dict[str, Any] | None
+    ) -> Answer:
+        """Ask once, without trying again. Raises `Trouble`."""
+
+
+class Trouble(Exception):
+    """A call that brought no answer. `why` is for moderators; it holds no words of readers and no key."""
+
+    def __init__(self, why: str, *, error: str = "") -> None:
+        super().__init__(why)
+        self.why = why
+        self.error = error
+        """The API's own words and ids, for the record."""
+
+
+class PassingTrouble(Trouble):
+    """The API is failing, overloaded, unreachable or unreadable: worth another try soon."""
+
+    def __init__(self, why: str, *, error: str = "", tries: int = 3, longest_wait: float = 8) -> None:
+        super().__init__(why, error=error)
+        self.tries = tries
+        self.longest_wait = longest_wait
+
+
+class ModelBusy(Trouble):
+    """The rate limit is reached: wait *seconds*, then ask fewer at once."""
+
+    def __init__(self, why: str, *, seconds: float, error: str = "") -> None:
+        super().__init__(why, error=error)
+        self.seconds = seconds
+
+
+class VoiceBlocked(Trouble):
+    """Nothing will be answered until a person acts: the key, the bill, access to a retired model."""
+
+
+class RequestRefused(Trouble):
+    """The API refuses this very request: asking again would be refused again."""
+
+    def __init__(self, why: str, *, error: str = "", too_long: bool = False) -> None:
+        super().__init__(why, error=error)
+        self.too_long = too_long
+
+
+class Unreadable(PassingTrouble):
+    """What came back is not a message."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__("The answer was unreadable.", error=what)
+
+
+def read(message: dict[str, Any], *, asked: str, request_id: str | None, rehearsed: bool) -> Answer:
+    """Read a message of the API. Raises `Unreadable` if it has holes.
+
+    Blocks are told apart by their type, never by class: the SDK makes an unknown block a text without words.
+    """
+    content, usage = message.get("content"), message.get("usage")
+    if message.get("type") != "message" or not isinstance(content, list) or not isinstance(usage, dict):
+        raise Unreadable("the message has holes")
+    texts, notes, outcome, why = [], [], None, None
+    for block in content:
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind == "text" and isinstance(block.get("text"), str):
+            texts.append(block["text"])
+        elif kind == "tool_use" and block.get("name") == "decline":
+            outcome, why = Outcome.DECLINED, _said(block, "reason") or "The voice gave no reason."
+        elif kind == "tool_use" and block.get("name") == "note_to_moderators":
+            notes.append(_said(block, "note"))
+        elif kind not in {"thinking", "redacted_thinking"} and outcome is None:
+            outcome, why = Outcome.UNEXPECTED, f"The answer has a part of an unknown kind: {str(kind)[:40]}."
+    text = "".join(texts)
+    if outcome is None:
+        outcome, why = _ending(message, text, bool(notes))
+    model = str(message.get("model"))
+    if model != asked:
+        outcome, why = Outcome.UNEXPECTED, f"Another model answered: {model[:80]}."
+    return Answer(
+        outcome=outcome,
+        text=text if outcome is Outcome.REPLIED else None,
+        why=why,
+        note="\n".join(note for note in notes if note) or None,
+        model=model,
+        message_id=message.get("id"),
+        request_id=request_id,
+        usage=_usage(usage),
+        rehearsed=rehearsed,
+        message=message,
+    )
+
+
+def _ending(message: dict[str, Any], text: str, has_note: bool) -> tuple[Outcome, str | None]:
+    stop = message.get("stop_reason")
+    if stop == "refusal":
+        return Outcome.WITHHELD, "Withheld by the API's filter, not by the voice."
+    if stop in {"max_tokens", "model_context_window_exceeded"}:
+        return Outcome.CUT, f"The answer was cut off ({stop})."
+    if stop not in {"end_turn", "tool_use"}:
+        return Outcome.UNEXPECTED, f"Unexpected ending: {str(stop)[:40]}."
+    if text.strip():
+        return Outcome.REPLIED, None
+    if has_note and stop == "tool_use":
+        return Outcome.NOTE_ONLY, None
+    return Outcome.DECLINED, "The voice said nothing."
+
+
+def _said(block: dict[str, Any], field: str) -> str:
+    given = block.get("input")
+    said = given.get(field) if isinstance(given, dict) else None
+    return said.strip()[:4000] if isinstance(said, str) else ""
+
+
+def _usage(usage: dict[str, Any]) -> Usage | None:
+    def count(value: object) -> int:
+        return value if isinstance(value, int) and value >= 0 else 0
+
+    split = usage.get("cache_creation")
+    return Usage(
+        fresh=count(usage.get("input_tokens")),
+        cache_read=count(usage.get("cache_read_input_tokens")),
+        cache_written=count(usage.get("cache_creation_input_tokens")),
+        cache_written_for_an_hour=count(split.get("ephemeral_1h_input_tokens")) if isinstance(split, dict) else 0,
+        output=count(usage.get("output_tokens")),
+    )

@@ -1,0 +1,68 @@
+"""The queue in Redis: nudges that say "something may wait". Losing them loses nothing; the sweep finds what waits."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+log = logging.getLogger(__name__)
+
+QUEUE = "emeritus"
+JOBS = {
+    "answer_essay": "workers.jobs.answer_essay",
+    "sweep": "workers.jobs.sweep",
+}
+"""Every job there is, by the one name it may be enqueued under. Workers refuse any other."""
+JOB_TIMEOUT = 20 * 60
+"""Seconds after which RQ ends a job; a sitting stops itself well before."""
+
+
+class Nudges(Protocol):
+    """Where a nudge goes."""
+
+    def nudge(self, essay_id: int) -> None:
+        """Say that requests may wait under an essay. Never raises: a lost nudge only costs a minute."""
+
+
+class NoNudges:
+    """Nudges for a site without Redis: the sweep finds what waits."""
+
+    def nudge(self, essay_id: int) -> None:
+        """Leave it to the sweep."""
+
+
+class RedisNudges:
+    """Nudges by RQ."""
+
+    def __init__(self, url: str) -> None:
+        self._queue = queue(connection(url))
+
+    def nudge(self, essay_id: int) -> None:
+        """Enqueue a sitting for the essay; log and go on if Redis does not answer within half a second."""
+        try:
+            enqueue(self._queue, "answer_essay", essay_id)
+        except RedisError as error:
+            log.warning("no nudge for essay %s, the sweep will find it: %s", essay_id, type(error).__name__)
+
+
+def connection(url: str) -> Redis:
+    """Return a connection that gives up after half a second: a page must not hang on a queue."""
+    return Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0))
+
+
+def queue(redis: Redis, *, job_class: type | None = None) -> Queue:
+    """Return the one queue, with the JSON serializer: nothing in Redis is ever unpickled."""
+    return Queue(QUEUE, connection=redis, serializer=JSONSerializer, job_class=job_class, default_timeout=JOB_TIMEOUT)
+
+
+def enqueue(where: Queue, job: str, *ids: int) -> None:
+    """Enqueue a job of the list by name, with ids only. Its traces in Redis last a minute at most."""
+    # Not unique: RQ's "unique" means "the job's hash exists", which a crash would leave behind for a year.
+    where.enqueue(JOBS[job], *ids, result_ttl=0, failure_ttl=60, description=job)
