@@ -1,0 +1,177 @@
+"""Composition: the Flask application, made of a site and its surfaces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, request
+from flask.json.provider import DefaultJSONProvider
+from flask_openapi3 import Info, OpenAPI
+from flask_security import Security, SQLAlchemySessionUserDatastore
+from jinja2 import StrictUndefined
+from sqlalchemy.orm import Session, scoped_session
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from bridge import migrate, settings, words
+from bridge.accounts import ARGON2
+from bridge.records import Role, User
+from bridge.site import Site, open_site
+from bridge.web import access, headers, problems
+from bridge.web.api import api
+from bridge.web.desk import desk
+from bridge.web.pages import cookies_are_secure, pages
+
+HERE = Path(__file__).parent
+MAX_BODY = 64 * 1024
+"""Bytes of a request's body: 5,000 characters of four bytes, percent-encoded (SECURITY, R10)."""
+
+
+def create_app(site: Site | None = None) -> Flask:
+    """Return the WSGI application. Raises `migrate.SchemaRefused` rather than serve from an unguarded database."""
+    site = site or open_site(settings.load(settings.Settings))
+    migrate.check(site.database.reading)
+    app = OpenAPI(
+        "bridge",
+        root_path=str(HERE),
+        template_folder=str(HERE / "templates" if (HERE / "templates").is_dir() else HERE.parent / "templates"),
+        static_folder=str(HERE / "static"),
+        info=Info(title="Emeritus", version="1", description="Comments, a model's replies, and the gate between them."),
+        security_schemes={"bearer": {"type": "http", "scheme": "bearer"}},
+        validation_error_callback=problems.invalid,
+        doc_ui=False,
+    )
+    app.extensions["site"] = site
+    app.json = StrictJson(app)
+    app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.config.update(_config(site))
+    _sign_in(app, site)
+    access.csrf.init_app(app)
+    app.before_request(access.guard)
+    app.after_request(headers.protect)
+    problems.register(app)
+    app.register_api(api)
+    app.register_blueprint(pages)
+    app.register_blueprint(desk)
+    app.jinja_env.filters.update(opening=words.opening, day=_day, moment=_moment, ago=_ago, digest_groups=_groups)
+    app.jinja_env.globals["site_name"] = "Emeritus"
+    app.wsgi_app = WholeBodies(  # type: ignore[method-assign]
+        ProxyFix(
+            app.wsgi_app,
+            x_for=site.settings.trusted_proxies,
+            x_proto=site.settings.trusted_proxies,
+            x_host=site.settings.trusted_proxies,
+        )
+    )
+    return app
+
+
+class StrictJson(DefaultJSONProvider):
+    """JSON as its standard has it: UTF-8 only, no NaN, no Infinity."""
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        """Read *s*. Raises ValueError for what is not JSON."""
+        text = s.decode("utf-8") if isinstance(s, bytes) else s
+        return json.loads(text, parse_constant=_refuse_constant, **kwargs)
+
+
+class WholeBodies:
+    """Keep granian's shortened bodies out: a cut body would pass as whole, a chunked one be cut silently."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+        self._app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer 411 to a body of unknown length; else let Werkzeug count the bytes it was promised."""
+        if environ.get("HTTP_TRANSFER_ENCODING"):
+            start_response("411 Length Required", [("Content-Type", "text/plain"), ("Content-Length", "0")])
+            return []
+        environ.pop("wsgi.input_terminated", None)
+        return self._app(environ, start_response)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _config(site: Site) -> dict[str, Any]:
+    secure = cookies_are_secure(site)
+    prefix = "__Host-" if secure else ""
+    return {
+        "SECRET_KEY": site.keys.derived("sessions"),
+        "MAX_CONTENT_LENGTH": MAX_BODY,
+        "MAX_FORM_MEMORY_SIZE": MAX_BODY,
+        "SESSION_COOKIE_NAME": f"{prefix}session",
+        "SESSION_COOKIE_SECURE": secure,
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "REMEMBER_COOKIE_NAME": f"{prefix}remember",
+        "REMEMBER_COOKIE_SECURE": secure,
+        "REMEMBER_COOKIE_HTTPONLY": True,
+        "REMEMBER_COOKIE_SAMESITE": "Lax",
+        "WTF_CSRF_CHECK_DEFAULT": False,  # `access.guard` checks where a form has authority.
+        "WTF_CSRF_TIME_LIMIT": 12 * 3600,
+        "WTF_CSRF_SSL_STRICT": False,  # `access.guard` compares Origin with Host, on http too.
+        "SECURITY_PASSWORD_SALT": site.keys.derived("passwords").hex(),
+        "SECURITY_PASSWORD_HASH": "argon2",
+        "SECURITY_PASSWORD_SINGLE_HASH": ["argon2"],
+        "SECURITY_PASSWORD_SCHEMES": ["argon2"],
+        "SECURITY_DEPRECATED_PASSWORD_SCHEMES": [],
+        "SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS": ARGON2,
+        "SECURITY_PASSWORD_LENGTH_MIN": 12,
+        "SECURITY_RETURN_GENERIC_RESPONSES": True,
+        "SECURITY_FRESHNESS": timedelta(minutes=15),
+        "SECURITY_LOGIN_URL": "/desk/sign-in",
+        "SECURITY_LOGOUT_URL": "/desk/sign-out",
+        "SECURITY_LOGOUT_METHODS": ["POST"],
+        "SECURITY_POST_LOGIN_VIEW": "/desk/",
+        "SECURITY_POST_LOGOUT_VIEW": "/",
+        "SECURITY_STATIC_FOLDER_URL": None,
+        "SECURITY_API_ENABLED_METHODS": ["session"],
+        "SECURITY_USER_IDENTITY_ATTRIBUTES": [{"email": {"mapper": _lower, "case_insensitive": True}}],
+        "SECURITY_LOGIN_USER_TEMPLATE": "desk/sign_in.html",
+        "SECURITY_FLASH_MESSAGES": False,
+    }
+
+
+def _sign_in(app: Flask, site: Site) -> None:
+    database = site.database
+
+    def session_for_request() -> Session:
+        # A GET reads with a session that cannot write, so that it changes nothing whatever a library does.
+        return (database.reading_sessions if request.method in access.SAFE else database.sessions)()
+
+    users: scoped_session[Session] = scoped_session(session_for_request)  # type: ignore[arg-type]
+    app.extensions["security_settings"] = Security(app, SQLAlchemySessionUserDatastore(users, User, Role, None))
+
+    @app.teardown_appcontext
+    def _return_connection(_error: BaseException | None) -> None:
+        users.remove()
+
+
+def _lower(address: str) -> str | None:
+    return address.strip().lower() if "@" in address else None
+
+
+def _day(at: datetime) -> str:
+    return f"{at.day} {at:%B %Y}"
+
+
+def _moment(at: datetime) -> str:
+    return f"{at.day} {at:%B %Y, %H:%M} UTC"
+
+
+def _ago(at: datetime) -> str:
+    seconds = max(0, int((datetime.now(UTC) - at).total_seconds()))
+    for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return "just now"
+
+
+def _groups(digest: str) -> str:
+    return " ".join(digest[i : i + 4] for i in range(0, len(digest), 4))

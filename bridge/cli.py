@@ -1,0 +1,431 @@
+"""The commands of `emeritus` that need no worker: records, people, words, verdicts."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy.exc import OperationalError
+
+from bridge import accounts, essays, migrate, reviews, settings, voices, words
+from bridge.site import Site, open_site
+from moderation import errors, ledger, moderators
+from moderation.types import Digest, Kind, Rejection
+
+_REFUSALS = (
+    settings.SettingsRefused,
+    migrate.SchemaRefused,
+    accounts.AccountRefused,
+    essays.EssayRefused,
+    voices.VoiceRefused,
+    words.WordsRefused,
+    errors.Refused,
+)
+
+
+class OneSentence(click.Group):
+    """A group whose refusals are one sentence and a non-zero exit, never a traceback."""
+
+    refusals: tuple[type[Exception], ...] = _REFUSALS
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; say what it refused."""
+        try:
+            return super().invoke(ctx)
+        except self.refusals as refused:
+            raise click.ClickException(str(refused)) from None
+        except OperationalError as error:
+            raise click.ClickException(f"The database cannot be reached: {type(error.orig).__name__}.") from None
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="For a script to read.")
+
+
+@contextmanager
+def opened() -> Iterator[Site]:
+    """Open the site, if its database is one this version can work with."""
+    site = open_site(settings.load(settings.Settings))
+    try:
+        try:
+            migrate.check(site.database.reading)
+        except OperationalError:
+            raise migrate.SchemaRefused("There is no database yet. Run `emeritus migrate` first.") from None
+        yield site
+    finally:
+        site.database.dispose()
+
+
+@click.command("migrate")
+def migrate_command() -> None:
+    """Make the database, or bring it to this version."""
+    migrate.migrate(settings.load(settings.Settings))
+    click.echo(f"The database is at migration {migrate.head()}.")
+
+
+@click.group()
+def voice() -> None:
+    """The retired models that write here."""
+
+
+@voice.command("add")
+@click.argument("name")
+@click.option("--model", required=True, help="Its id in the Messages API, such as claude-3-opus-20240229.")
+@click.option("--charter", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True, help="A file.")
+@click.option("--disclaimer", default=voices.DISCLAIMER, help="Shown on its essays and replies.")
+@click.option("--retired-on", type=click.DateTime(["%Y-%m-%d"]), help="The day it was retired.")
+@click.option("--max-tokens", type=click.IntRange(1, 128_000), default=1500, show_default=True)
+@click.option("--anthropic-version", help="Sent with its requests; the SDK's unless given.")
+@click.option("--price-in", type=click.FloatRange(0), help="US dollars for a million input tokens.")
+@click.option("--price-out", type=click.FloatRange(0), help="US dollars for a million output tokens.")
+def voice_add(
+    name: str,
+    model: str,
+    charter: Path,
+    disclaimer: str,
+    retired_on: Any,
+    max_tokens: int,
+    anthropic_version: str | None,
+    price_in: float | None,
+    price_out: float | None,
+) -> None:
+    """Add the voice NAME. Its charter is the system prompt that it is asked under."""
+    new = voices.NewVoice(
+        name=name,
+        model=model,
+        charter=_text_of(charter),
+        disclaimer=disclaimer,
+        retired_on=retired_on.date() if retired_on else None,
+        max_tokens=max_tokens,
+        anthropic_version=anthropic_version,
+        price_in=price_in,
+        price_out=price_out,
+    )
+    with opened() as site, site.database.sessions.begin() as session:
+        added = voices.add(session, new)
+        click.echo(f"{added.name} writes here now; essays come with `emeritus essay add FILE.md --voice {added.slug}`.")
+
+
+@voice.command("list")
+@as_json
+def voice_list(as_json: bool) -> None:
+    """List the voices."""
+    with opened() as site, site.database.reading_sessions() as session:
+        found = [
+            {
+                "name": each.name,
+                "slug": each.slug,
+                "model": each.model,
+                "stand_in": each.stand_in,
+                "retired_on": each.retired_on.isoformat() if each.retired_on else None,
+                "paused": not voices.may_be_asked(session, each),
+                "paused_why": each.paused_why,
+            }
+            for each in voices.everyone(session)
+        ]
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    for each in [] if as_json else found:
+        state = f"paused: {each['paused_why']}" if each["paused"] else "answers"
+        click.echo(f"{each['name']}  {each['model']}  {state}")
+
+
+@voice.command("pause")
+@click.argument("name")
+@click.option("--why", default="Paused by hand.", show_default=True)
+def voice_pause(name: str, why: str) -> None:
+    """Ask the voice NAME nothing more until it is resumed. What waits keeps waiting."""
+    with opened() as site, site.database.sessions.begin() as session:
+        voices.pause(session, voices.named(session, name), why)
+    click.echo(f"{name} is paused.")
+
+
+@voice.command("resume")
+@click.argument("name")
+def voice_resume(name: str) -> None:
+    """Ask the voice NAME again; the sweep finds what waits within a minute."""
+    with opened() as site, site.database.sessions.begin() as session:
+        voices.resume(session, voices.named(session, name))
+    click.echo(f"{name} answers again.")
+
+
+@click.group()
+def essay() -> None:
+    """What the voices wrote."""
+
+
+@essay.command("add")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--voice", "voice_name", help="Whose it is; may be left out while there is one voice.")
+@click.option("--slug", help="Its address; made from its title unless given.")
+@click.option("--url", help="Where it was first published.")
+@click.option("--written-on", type=click.DateTime(["%Y-%m-%d"]), help="The day it was written.")
+def essay_add(file: Path, voice_name: str | None, slug: str | None, url: str | None, written_on: Any) -> None:
+    """Put FILE, Markdown that begins with `# Title`, before the gate: it waits there for a person."""
+    with opened() as site, site.database.sessions.begin() as session:
+        everyone = voices.everyone(session)
+        if voice_name is None and len(everyone) != 1:
+            raise essays.EssayRefused("Say whose essay this is, with --voice. `emeritus voice list` shows them.")
+        whose = voices.named(session, voice_name) if voice_name else everyone[0]
+        day: date | None = written_on.date() if written_on else None
+        added = essays.submit_essay(session, whose, _text_of(file), slug=slug, original_url=url, written_on=day)
+        click.echo(f"/essays/{added.slug} waits at the gate as submission {added.submission_id}.")
+
+
+@essay.command("list")
+@as_json
+def essay_list(as_json: bool) -> None:
+    """List the essays, pending ones too."""
+    with opened() as site, site.database.reading_sessions() as session:
+        out = {each.essay.id for each in essays.all_published(session, limit=1_000_000)}
+        found = [
+            {"slug": e.slug, "voice": v.name, "submission": e.submission_id, "released": e.id in out}
+            for e, v in essays.everyone(session)
+        ]
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    for each in [] if as_json else found:
+        click.echo(f"{each['slug']}  {each['voice']}  {'released' if each['released'] else 'not released'}")
+
+
+@click.group()
+def moderator() -> None:
+    """The people who decide."""
+
+
+@moderator.command("add")
+@click.argument("email")
+@click.option("--role", type=click.Choice(moderators.ROLES), default="moderator", show_default=True)
+@click.option("--name", help="Shown with their decisions; the part before the @ unless given.")
+def moderator_add(email: str, role: str, name: str | None) -> None:
+    """Make an account for EMAIL. Without a terminal a password is made and printed."""
+    password = _password()
+    with opened() as site, site.database.sessions.begin() as session:
+        accounts.add_moderator(session, email, role=role, password=password, name=name)
+    _tell_password(email, password)
+
+
+@moderator.command("reset")
+@click.argument("email")
+def moderator_reset(email: str) -> None:
+    """Give EMAIL a new password and end its sessions."""
+    password = _password()
+    with opened() as site, site.database.sessions.begin() as session:
+        accounts.reset_password(session, email, password)
+    _tell_password(email, password)
+
+
+@moderator.command("list")
+@as_json
+def moderator_list(as_json: bool) -> None:
+    """List the moderators."""
+    with opened() as site, site.database.reading_sessions() as session:
+        found = [
+            {"email": email, "name": who.name, "role": who.role, "active": who.active}
+            for email, who in accounts.everyone(session)
+        ]
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    for each in [] if as_json else found:
+        click.echo(f"{each['email']}  {each['name']}  {each['role']}{'' if each['active'] else '  (not active)'}")
+
+
+@click.group()
+def token() -> None:
+    """Bearer tokens for the API."""
+
+
+@token.command("issue")
+@click.argument("email")
+@click.option("--scope", type=click.Choice(accounts.SCOPES), default="full", show_default=True)
+@click.option("--days", type=click.IntRange(1, 3650), default=accounts.TOKEN_DAYS, show_default=True)
+def token_issue(email: str, scope: str, days: int) -> None:
+    """Make a token for EMAIL and print it, alone on the last line. It is shown this once."""
+    with opened() as site, site.database.sessions.begin() as session:
+        made = accounts.issue_token(session, email, scope=scope, days=days)
+    click.echo(f"A {scope} token for {email}, for {days} days; it is not shown again:", err=True)
+    click.echo(made)
+
+
+@token.command("list")
+@as_json
+def token_list(as_json: bool) -> None:
+    """List the tokens, never their values."""
+    with opened() as site, site.database.reading_sessions() as session:
+        found = [
+            {
+                "id": each.id,
+                "email": each.email,
+                "scope": each.scope,
+                "expires_at": each.expires_at.isoformat(),
+                "revoked": each.revoked_at is not None,
+            }
+            for each in accounts.tokens(session)
+        ]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    for each in [] if as_json else found:
+        state = "revoked" if each["revoked"] else f"until {each['expires_at']}"
+        click.echo(f"{each['id']}  {each['email']}  {each['scope']}  {state}")
+
+
+@token.command("revoke")
+@click.argument("token_id", type=int)
+def token_revoke(token_id: int) -> None:
+    """End the token TOKEN_ID."""
+    with opened() as site, site.database.sessions.begin() as session:
+        accounts.revoke_token(session, token_id)
+    click.echo(f"Token {token_id} is revoked.")
+
+
+@click.command("queue")
+@click.option("--kind", type=click.Choice([kind.value for kind in Kind]))
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+@as_json
+def queue_command(kind: str | None, limit: int, as_json: bool) -> None:
+    """Show what awaits a verdict, oldest first."""
+    with opened() as site, site.database.reading_sessions() as session:
+        found = reviews.waiting(session, kind=Kind(kind) if kind else None, limit=limit)
+    if as_json:
+        told = [
+            {
+                "id": each.pending.id,
+                "kind": each.pending.kind.value,
+                "author": each.pending.author,
+                "body": each.pending.body,
+                "digest": each.pending.digest,
+                "essay": each.essay.slug,
+                "submitted_at": each.pending.submitted_at.isoformat(),
+            }
+            for each in found
+        ]
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    for each in found:
+        opening = _on_a_terminal(words.opening(each.pending.body, 70))
+        click.echo(f"{each.pending.id}  {each.pending.kind.value}  {_on_a_terminal(each.pending.author)}: {opening}")
+    if not found:
+        click.echo("Nothing waits.")
+
+
+@click.command("approve")
+@click.argument("submission_id", type=int)
+@click.option("--as", "email", required=True, help="Who approves.")
+@click.option("--digest", help="Of the words you saw; on a terminal you are shown them and asked.")
+def approve_command(submission_id: int, email: str, digest: str | None) -> None:
+    """Approve SUBMISSION_ID verbatim."""
+    with opened() as site:
+        seen = _seen(site, submission_id, digest, "Approve these words?")
+        with site.database.reading_sessions() as session:
+            who = accounts.moderator_of(session, email)
+        reviews.approve(site, submission_id, moderator=who, seen=seen)
+    click.echo(f"Submission {submission_id} is approved.")
+
+
+@click.command("reject")
+@click.argument("submission_id", type=int)
+@click.option("--as", "email", required=True, help="Who rejects.")
+@click.option("--digest", help="Of the words you saw; on a terminal you are shown them and asked.")
+@click.option("--code", required=True, help="A published reason code.")
+@click.option("--reason", help="For the desk; a veto needs 40 characters.")
+@click.option("--told", help="For the author.")
+def reject_command(
+    submission_id: int, email: str, digest: str | None, code: str, reason: str | None, told: str | None
+) -> None:
+    """Reject the comment SUBMISSION_ID, or propose or confirm the veto of a model's words."""
+    with opened() as site:
+        seen = _seen(site, submission_id, digest, "Reject these words?")
+        with site.database.reading_sessions() as session:
+            who = accounts.moderator_of(session, email)
+        came_to = reviews.reject(site, submission_id, moderator=who, seen=seen, code=code, reason=reason, told=told)
+    proposed = came_to is Rejection.PROPOSED
+    click.echo(
+        f"A veto of submission {submission_id} is proposed; a second moderator must agree."
+        if proposed
+        else f"Submission {submission_id} is rejected."
+    )
+
+
+@click.group("ledger")
+def ledger_group() -> None:
+    """The account of what was decided."""
+
+
+@ledger_group.command("verify")
+@as_json
+def ledger_verify(as_json: bool) -> None:
+    """Recompute the chain, every digest and every row's entry; name the first break."""
+    with opened() as site, site.database.reading_sessions() as session:
+        holding, broken = ledger.verify(session)
+    if as_json:
+        found = {"where": broken.where, "what": broken.what} if broken else None
+        click.echo(json.dumps({"entries": holding, "broken": found}))
+    elif broken is None:
+        click.echo(f"The ledger holds: {holding} entries, every digest and every row as recorded.")
+    else:
+        click.echo(f"Broken: {broken.where} {broken.what}.", err=True)
+    if broken is not None:
+        sys.exit(1)
+
+
+COMMANDS = [
+    migrate_command,
+    voice,
+    essay,
+    moderator,
+    token,
+    queue_command,
+    approve_command,
+    reject_command,
+    ledger_group,
+]
+
+
+def _seen(site: Site, submission_id: int, digest: str | None, question: str) -> Digest:
+    """Return the digest of the words that were seen; on a terminal, show them first. Raises a `Refused`."""
+    if digest is not None:
+        return Digest(digest)
+    with site.database.reading_sessions() as session:
+        context = reviews.one(session, submission_id)
+    if context is None:
+        raise errors.NoSuchSubmission(submission_id)
+    if not sys.stdin.isatty():
+        raise click.UsageError("Say which words you saw, with --digest. `emeritus queue --json` shows it.")
+    click.echo(f"{_on_a_terminal(context.pending.author)}:\n\n{_on_a_terminal(context.pending.body)}\n")
+    click.confirm(question, abort=True)
+    return context.pending.digest
+
+
+def _password() -> str:
+    """Return a password: asked for on a terminal, else, and for an empty answer, made."""
+    if sys.stdin.isatty():
+        given: str = click.prompt(
+            "Password (empty: one is made for you)", default="", hide_input=True, show_default=False
+        )
+        if given and len(given) < 12:
+            raise click.UsageError("A password needs 12 characters at least.")
+        if given:
+            return given
+    return accounts.new_password()
+
+
+def _tell_password(email: str, password: str) -> None:
+    click.echo(f"{email} can sign in at the desk. Password, shown this once: {password}")
+
+
+def _on_a_terminal(text: str) -> str:
+    """Return *text* without what could command a terminal."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{file} is not UTF-8 text.") from None

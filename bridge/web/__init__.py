@@ -1,0 +1,1 @@
+"""Thin HTTP: each view finds out who is asking, makes one call, and chooses the page."""

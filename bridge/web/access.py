@@ -1,0 +1,145 @@
+"""Who may reach which address. Every endpoint declares it; one that does not answers nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from flask import Flask, current_app, g, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+from flask_wtf.csrf import CSRFProtect
+from werkzeug.exceptions import Forbidden, Unauthorized, UnsupportedMediaType
+
+from bridge import accounts
+from bridge.site import Site
+from moderation import moderators
+from moderation.types import Moderator
+
+SAFE = {"GET", "HEAD", "OPTIONS"}
+csrf = CSRFProtect()
+
+
+class Access(StrEnum):
+    """Who an endpoint answers."""
+
+    PUBLIC = "public"
+    AUTHOR = "author"
+    """Whoever has the signed link, which is part of the address."""
+    SIGN_IN = "sign-in"
+    """Public, but its forms give authority: they carry a CSRF token."""
+    MODERATOR = "moderator"
+    """A moderator who signed in here."""
+    BEARER = "bearer"
+    """A moderator's token."""
+    DECIDER = "decider"
+    """A moderator's token that may decide, not only read."""
+
+
+V = TypeVar("V", bound=Callable[..., Any])
+
+_OF_LIBRARIES = {
+    "static": Access.PUBLIC,
+    "security.login": Access.SIGN_IN,
+    "security.logout": Access.MODERATOR,
+}
+
+
+def open_to(access: Access) -> Callable[[V], V]:
+    """Declare who a view answers."""
+
+    def declare(view: V) -> V:
+        view.access = access  # type: ignore[attr-defined]
+        return view
+
+    return declare
+
+
+def declared(app: Flask, endpoint: str) -> Access | None:
+    """Return what an endpoint declares, or None if it declares nothing."""
+    found = getattr(app.view_functions.get(endpoint), "access", None)
+    return found if isinstance(found, Access) else _OF_LIBRARIES.get(endpoint)
+
+
+def site() -> Site:
+    """Return the site that this application serves."""
+    found: Site = current_app.extensions["site"]
+    return found
+
+
+def current_moderator() -> Moderator:
+    """Return the moderator who asks; only endpoints that declare one may call this."""
+    found: Moderator = g.moderator
+    return found
+
+
+def guard() -> ResponseReturnValue | None:
+    """Let the request through to its view, or answer it here. Runs before every request."""
+    endpoint = request.endpoint
+    if endpoint is None:
+        return None  # No such address: 404 follows.
+    access = declared(current_app, endpoint)
+    if access is None:
+        raise Forbidden
+    if access in {Access.BEARER, Access.DECIDER}:
+        return _admit_bearer(access)
+    if request.method not in SAFE:
+        _refuse_other_sites()
+    if request.path.startswith("/api/"):
+        # No cookie means anything to the API, so nothing here needs a CSRF token; forms of other sites are refused.
+        _admit_json()
+        return None
+    if access is Access.MODERATOR:
+        return _admit_moderator()
+    if access is Access.SIGN_IN and request.method not in SAFE:
+        csrf.protect()
+    return None
+
+
+def _admit_moderator() -> ResponseReturnValue | None:
+    if not current_user.is_authenticated:
+        if request.method in SAFE:
+            return redirect(url_for("security.login", next=request.full_path.rstrip("?")))
+        raise Unauthorized("You are signed out. Nothing was changed. Sign in and try again.")
+    with site().database.reading_sessions() as session:
+        found = moderators.named(session, [current_user.moderator_id]).get(current_user.moderator_id)
+    if found is None or not found.active:
+        raise Forbidden
+    g.moderator = found
+    if request.method not in SAFE:
+        csrf.protect()
+    return None
+
+
+def _admit_bearer(access: Access) -> ResponseReturnValue | None:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized("This needs a moderator's token: Authorization: Bearer TOKEN.")
+    with site().database.reading_sessions() as session:
+        found = accounts.bearer(session, token.strip())
+    if found is None:
+        raise Unauthorized("This token is unknown, revoked or expired.")
+    if access is Access.DECIDER and not found.may_decide:
+        raise Forbidden("This token may read and not decide.")
+    g.moderator = found.moderator
+    _admit_json()
+    return None
+
+
+def _admit_json() -> None:
+    """Read a JSON body here, where what cannot be read is refused; the view then finds it read."""
+    if request.method in SAFE:
+        return
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("The body must be JSON, sent as application/json.")
+    request.get_json()
+
+
+def _refuse_other_sites() -> None:
+    """Refuse a form of another site. Browsers tell in one header or the other; what tells nothing is no browser."""
+    if request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise Forbidden("This form came from another site. Nothing was changed.")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin.partition("://")[2] != request.host:
+        raise Forbidden("This form came from another site. Nothing was changed.")

@@ -1,0 +1,136 @@
+"""Every refusal as a page, or as problem+json (RFC 9457) under /api: one handler for each class."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flask import Flask, Response, jsonify, make_response, render_template, request
+from flask.typing import ResponseReturnValue
+from flask_wtf.csrf import CSRFError
+from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException
+
+from bridge import comments, db, essays, thread, words
+from moderation import errors
+
+log = logging.getLogger(__name__)
+
+_STATUS: dict[type[Exception], int] = {
+    essays.NoSuchEssay: 404,
+    comments.NoSuchComment: 404,
+    comments.CommentRefused: 422,
+    thread.NotPublic: 404,
+    thread.TakenBack: 410,
+    words.WordsRefused: 422,
+    errors.NoSuchSubmission: 404,
+    errors.UnknownModerator: 403,
+    errors.UnknownReasonCode: 422,
+    errors.ReasonTooShort: 422,
+    errors.ReasonTooLong: 422,
+    errors.NothingToAnswer: 422,
+    errors.Refused: 409,
+}
+_FIELD: dict[type[Exception], str] = {
+    comments.NothingToReplyTo: "parent",
+    comments.NotAnAddress: "email",
+    comments.SecretRefused: "author_secret",
+    errors.UnknownReasonCode: "reason_code",
+    errors.ReasonTooShort: "reason",
+    errors.ReasonTooLong: "reason",
+}
+
+
+def register(app: Flask) -> None:
+    """Give *app* a handler for every refusal."""
+    for refusal, status in _STATUS.items():
+        app.register_error_handler(refusal, _handler(status))
+    app.register_error_handler(CSRFError, _stale_form)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(OperationalError, _database_busy)
+    app.register_error_handler(PoolTimeout, _database_busy)
+    app.register_error_handler(RecursionError, _too_deep)
+    app.register_error_handler(errors.NotWhatWasReviewed, _not_what_was_reviewed)
+
+
+def problem(status: int, title: str, **more: Any) -> Response:
+    """Return a problem as RFC 9457 has it; *more* are its extension members."""
+    response = jsonify({"type": "about:blank", "status": status, "title": title, **more})
+    response.status_code = status
+    response.mimetype = "application/problem+json"
+    return response
+
+
+def invalid(refused: ValidationError) -> Response:
+    """Return what pydantic refused, each error with a JSON pointer to its field."""
+    found = [
+        {"pointer": "/" + "/".join(str(part) for part in error["loc"]), "detail": error["msg"]}
+        for error in refused.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    return problem(422, "Something in this request cannot be taken.", errors=found)
+
+
+def _handler(status: int) -> Any:
+    def handle(refused: Exception) -> ResponseReturnValue:
+        return _answer(status, str(refused), refused)
+
+    return handle
+
+
+def _answer(status: int, sentence: str, refused: Exception) -> ResponseReturnValue:
+    if not request.path.startswith("/api/"):
+        return render_template("refused.html", status=status, sentence=sentence, refused=refused), status
+    more: dict[str, Any] = {}
+    field = refused.field if isinstance(refused, words.WordsRefused) else _FIELD.get(type(refused))
+    if field is not None:
+        more["errors"] = [{"pointer": f"/{field}", "detail": sentence}]
+    if isinstance(refused, words.WordsRefused):
+        more["code"] = refused.code
+    if isinstance(refused, errors.NotTheWordsStored):
+        more["digest"] = refused.stored
+    if isinstance(refused, errors.AlreadyDecided):
+        more |= {"verdict": refused.verdict, "moderator": refused.moderator}
+    if isinstance(refused, errors.UnknownReasonCode):
+        more["codes"] = list(refused.valid)
+    if isinstance(refused, errors.ReasonTooShort):
+        more["least_characters"] = refused.needed
+    if isinstance(refused, thread.TakenBack):
+        more |= {"withdrawn_at": refused.withdrawn_at.isoformat(), "author": None, "html": None}
+    return problem(status, sentence, **more)
+
+
+def _http(refused: HTTPException) -> ResponseReturnValue:
+    if refused.response is not None:
+        return refused.response
+    status = refused.code or 500
+    answer = make_response(_answer(status, refused.description or refused.name, refused))
+    if status == 401 and request.path.startswith("/api/"):
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="desk"'
+    return answer
+
+
+def _stale_form(refused: CSRFError) -> ResponseReturnValue:
+    sentence = "This form is too old, or you signed in again since. Nothing was changed. Load the page and try again."
+    return _answer(400, sentence, refused)
+
+
+def _too_deep(refused: RecursionError) -> ResponseReturnValue:
+    return _answer(400, "This is nested too deeply to be read.", refused)
+
+
+def _database_busy(refused: OperationalError | PoolTimeout) -> ResponseReturnValue:
+    if isinstance(refused, OperationalError) and not db.is_busy(refused):
+        raise refused
+    log.warning("database busy: %s", type(getattr(refused, "orig", refused)).__name__)
+    sentence = "The records cannot be reached just now. Nothing was changed; please send it again in a moment."
+    response = make_response(_answer(503, sentence, refused))
+    response.headers["Retry-After"] = "5"
+    return response
+
+
+def _not_what_was_reviewed(refused: errors.NotWhatWasReviewed) -> ResponseReturnValue:
+    # The id is logged and the page withheld: words that nobody approved must not be shown, whoever changed them.
+    log.critical("stored words are not those of their digest: submission %s", refused.submission_id)
+    return _answer(500, "Something here is not as it was reviewed, so it is not shown.", refused)

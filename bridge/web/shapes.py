@@ -1,0 +1,264 @@
+"""The shapes of /api/v1, in and out (DESIGN, section 4)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+PublicId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+DigestText = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class In(BaseModel):
+    """Something that is sent to us; what we do not know is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Addressed(BaseModel):
+    """Something in the address."""
+
+
+class CommentIn(In):
+    """A comment. Its words are checked when they are normalised, with the same answer as a form's."""
+
+    author: str = Field(description="The name shown, 1 to 80 characters in one line.", max_length=1000)
+    body: str = Field(description="Markdown, 1 to 5,000 characters after normalising.")
+    email: str | None = Field(None, description="Optional; never shown.", max_length=320)
+    parent: PublicId | None = Field(None, description="The id of a released reply that this answers.")
+    wants_reply: bool = Field(True, description="Whether the voice is asked for an answer.")
+    author_secret: str | None = Field(None, description="From an earlier receipt, to stay the same author.")
+
+
+class CommentHeaders(BaseModel):
+    """What may come with a comment."""
+
+    idempotency_key: str | None = Field(None, alias="Idempotency-Key", min_length=1, max_length=255)
+
+
+class ReceiptOut(BaseModel):
+    """What the sender of a comment is told."""
+
+    id: str
+    status: Literal["pending"]
+    digest: str
+    manage_url: str = Field(description="The author's page: its address is the key to the comment.")
+    author_secret: str
+
+
+class WordsOut(BaseModel):
+    """Released words with the six fields of their digest: SHA-256 over their RFC 8785 bytes."""
+
+    format: Literal["emeritus/1"] = "emeritus/1"
+    kind: Literal["essay", "comment", "reply"]
+    nonce: str
+    author: str
+    in_answer_to: str | None
+    body: str
+    digest: str
+    html: str
+
+
+class EssayOut(WordsOut):
+    """A released essay."""
+
+    slug: str
+    title: str
+    voice: str
+    original_url: str | None
+    written_on: str | None
+    approved_at: str
+    stand_in: bool
+    disclaimer: str
+    ai_generated: bool
+    digital_source_type: str | None = Field(alias="digitalSourceType")
+
+
+class ReplyInThread(BaseModel):
+    """A released reply as a thread shows it."""
+
+    id: str
+    html: str
+    voice: str
+    author: str
+    digest: str
+    model: str
+    rehearsed: bool
+    asked_at: str
+    approved_at: str
+    ai_generated: bool
+    digital_source_type: str | None = Field(alias="digitalSourceType")
+
+
+class CommentInThread(BaseModel):
+    """A released comment, or the tombstone of one."""
+
+    id: str
+    author: str | None
+    html: str | None
+    created_at: str
+    parent: str | None
+    digest: str
+    withdrawn_at: str | None
+    reply: ReplyInThread | None
+
+
+class ThreadOut(BaseModel):
+    """A page of an essay's correspondence, oldest first."""
+
+    comments: list[CommentInThread]
+    next: str | None
+
+
+class CommentOut(BaseModel):
+    """How a comment stands; its words only once they are released."""
+
+    id: str
+    status: Literal["pending", "approved", "rejected", "withdrawn"]
+    reply_status: str
+    withdrawn_at: str | None = None
+    format: str | None = None
+    kind: str | None = None
+    nonce: str | None = None
+    author: str | None = None
+    in_answer_to: str | None = None
+    body: str | None = None
+    digest: str | None = None
+    html: str | None = None
+
+
+class ReplyOut(WordsOut):
+    """A released reply with its provenance."""
+
+    id: str
+    comment: str
+    essay: str
+    voice: str
+    model: str
+    rehearsed: bool
+    asked_at: str
+    approved_at: str
+    disclaimer: str
+    ai_generated: bool
+    digital_source_type: str | None = Field(alias="digitalSourceType")
+
+
+class ReasonsOut(BaseModel):
+    """The published reason codes, each with its meaning."""
+
+    comment: dict[str, str]
+    model: dict[str, str]
+
+
+class QueueQuery(BaseModel):
+    """Which pending submissions are wanted."""
+
+    kind: Literal["comment", "reply", "essay"] | None = None
+    essay: str | None = Field(None, description="An essay's slug.")
+    tray: Literal["main", "likely_spam"] | None = None
+    limit: int = Field(100, ge=1, le=100)
+    cursor: int = Field(0, ge=0)
+
+
+class PageQuery(BaseModel):
+    """Which page of a list is wanted."""
+
+    limit: int = Field(100, ge=1, le=100)
+    cursor: int = Field(0, ge=0)
+
+
+class LedgerQuery(BaseModel):
+    """Which entries are wanted."""
+
+    after: int = Field(0, ge=0)
+    limit: int = Field(100, ge=1, le=100)
+
+
+class SubmissionOut(BaseModel):
+    """A pending submission with its context."""
+
+    id: int
+    kind: str
+    author: str
+    body: str
+    html: str
+    digest: str
+    in_answer_to: str | None
+    submitted_at: str
+    tray: str
+    proposal: dict[str, Any] | None
+    context: dict[str, Any]
+
+
+class QueueOut(BaseModel):
+    """A page of what awaits a verdict, oldest first."""
+
+    submissions: list[SubmissionOut]
+    next: str | None
+
+
+class ApprovalIn(In):
+    """An approval of exactly these words."""
+
+    digest: DigestText = Field(description="Of the words that were on your screen.")
+
+
+class RejectionIn(In):
+    """A rejection of a comment, or one half of a veto."""
+
+    digest: DigestText = Field(description="Of the words that were on your screen.")
+    reason_code: str = Field(max_length=64)
+    reason: str | None = Field(None, description="For the desk: with `other`, and 40 characters for a proposal.")
+    told: str | None = Field(None, description="For the author.")
+
+
+class DecisionOut(BaseModel):
+    """What a verdict came to."""
+
+    id: int
+    verdict: Literal["approve", "reject"]
+    status: Literal["decided", "proposed"]
+
+
+class EntryOut(BaseModel):
+    """One link of the ledger; `entry` holds the canonical bytes that hash to `digest`."""
+
+    number: int
+    previous: str
+    digest: str
+    entry: str
+
+
+class LedgerOut(BaseModel):
+    """A page of the ledger."""
+
+    entries: list[EntryOut]
+    next: str | None
+
+
+class ProblemOut(BaseModel):
+    """A refusal (RFC 9457)."""
+
+    type: str
+    status: int
+    title: str
+    errors: list[dict[str, str]] = []
+
+
+class SlugPath(Addressed):
+    """An essay's address."""
+
+    slug: str = Field(max_length=120)
+
+
+class PublicIdPath(Addressed):
+    """The id of a comment or reply."""
+
+    id: str = Field(max_length=64)
+
+
+class SubmissionPath(Addressed):
+    """The id of a submission."""
+
+    id: int = Field(ge=1, le=2**31 - 1)
