@@ -1,0 +1,99 @@
+"""`emeritus doctor`: whether each thing that the site leans on is there, and what to do if not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from redis.exceptions import RedisError
+from sqlalchemy import make_url
+from sqlalchemy.exc import OperationalError
+
+from bridge import migrate, queues, voices
+from bridge.db import WrongRole
+from bridge.site import Site
+from workers.claude import Claude
+from workers.settings import API, WorkerSettings
+
+State = Literal["well", "note", "broken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. A note works and should be known; broken does not work."""
+
+    what: str
+    state: State
+    told: str
+
+
+def examine(site: Site, asked: WorkerSettings) -> list[Finding]:
+    """Look at everything, and go on after what is broken."""
+    database = _database(site)
+    found = [database, *_logins(asked), _redis(asked), *_address(asked)]
+    return found + (list(_models(site, asked)) if database.state != "broken" else [_key(asked)])
+
+
+def _database(site: Site) -> Finding:
+    backend = site.database.reading.dialect.name
+    try:
+        migrate.check(site.database.reading)
+    except OperationalError:
+        return Finding("database", "broken", "It cannot be reached, or was never made. Run `emeritus migrate`.")
+    except (migrate.SchemaRefused, WrongRole) as refused:
+        return Finding("database", "broken", str(refused))
+    return Finding("database", "well", f"{backend}, migration {migrate.head()}, every write-once trigger in place.")
+
+
+def _logins(asked: WorkerSettings) -> Iterator[Finding]:
+    app, owner = make_url(asked.database), make_url(asked.database_owner)
+    if app.get_backend_name() == "postgresql" and app.username == owner.username:
+        told = (
+            "The site connects with the login that owns the tables and only takes another role. Only two logins are a "
+            "wall: give the owner's as DATABASE_OWNER_URL, a lesser one as DATABASE_URL, and run `emeritus migrate`."
+        )
+        yield Finding("database logins", "note", told)
+
+
+def _redis(asked: WorkerSettings) -> Finding:
+    try:
+        queues.connection(asked.redis).ping()
+    except RedisError:
+        told = (
+            "It does not answer: nothing is lost, and nothing is answered until it does. `emeritus serve` brings one."
+        )
+        return Finding("Redis", "broken", told)
+    return Finding("Redis", "well", "It answers.")
+
+
+def _address(asked: WorkerSettings) -> Iterator[Finding]:
+    host = make_url(asked.address.replace("https://", "x://").replace("http://", "x://")).host
+    if asked.address.startswith("http://") and host not in {"localhost", "127.0.0.1"}:
+        told = f"{asked.address} is not https: cookies lack their `__Host-` prefix, and words can be read on the way."
+        yield Finding("address", "note", told)
+
+
+def _key(asked: WorkerSettings) -> Finding:
+    if asked.rehearses:
+        return Finding("key", "note", "No key: the rehearsal answers, and its replies are marked.")
+    return Finding("key", "well", "A key is set.")
+
+
+def _models(site: Site, asked: WorkerSettings) -> Iterator[Finding]:
+    yield _key(asked)
+    if asked.rehearses:
+        return
+    with site.database.reading_sessions() as session:
+        models = sorted({voice.model for voice in voices.everyone(session)})
+    for model in models:
+        served, told = asyncio.run(_served(asked, model))
+        yield Finding(model, "well" if served else "broken", told)
+
+
+async def _served(asked: WorkerSettings, model: str) -> tuple[bool, str]:
+    assert asked.anthropic_api_key is not None
+    base_url = asked.anthropic_base_url or API
+    async with Claude(api_key=asked.anthropic_api_key, base_url=base_url, rehearsed=False) as claude:
+        return await claude.serves(model)

@@ -1,0 +1,85 @@
+"""`emeritus serve`: every part of the site, from one command."""
+
+from __future__ import annotations
+
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from redis.exceptions import RedisError
+
+from bridge import queues
+from bridge.server import HOST
+from workers import rehearsing, supervisor, valkey
+from workers.settings import WorkerSettings
+from workers.supervisor import Part, Supervisor
+
+_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL")
+
+
+@contextmanager
+def ground(asked: WorkerSettings) -> Iterator[int]:
+    """Hold the data folder and check that the port is free; yield the lock. Raises `supervisor.CannotServe`."""
+    supervisor.writable(asked.data)
+    supervisor.port_free(HOST, asked.port)
+    with supervisor.data_lock(asked.data) as lock:
+        yield lock
+
+
+def serve(asked: WorkerSettings, lock: int, *, when_ready: Callable[[], None]) -> int:
+    """Run every part until told to end; return the exit code."""
+    embedded = asked.redis_url is None
+    if embedded:
+        valkey.write_url(asked.data)
+    parts = list(_parts(asked, embedded=embedded))
+    try:
+        return Supervisor(parts, log=_log, when_ready=when_ready, keep_open=[lock]).run()
+    finally:
+        if embedded:
+            valkey.clear_away(asked.data)
+
+
+def _parts(asked: WorkerSettings, *, embedded: bool) -> Iterator[Part]:
+    common = {**os.environ, "EMERITUS_DATA": str(asked.data), "PORT": str(asked.port), "PYTHONUNBUFFERED": "1"}
+    # Only workers get the model's key in their environment.
+    keyless = {name: value for name, value in common.items() if name not in _KEYS}
+    redis_url = valkey.url(asked.data) if embedded else asked.redis
+    if embedded:
+        yield Part("valkey", valkey.server_command(asked.data), keyless, lambda: valkey.answers(redis_url))
+    for_worker = common
+    if asked.rehearses:
+        port = rehearsing.free_port()
+        url = f"http://{HOST}:{port}"
+        yield Part("rehearsal", rehearsing.command(port), keyless, lambda: rehearsing.answers(url))
+        for_worker = {**common, "REHEARSAL_URL": url}
+    yield Part("worker", _command("worker"), for_worker, lambda: _works(redis_url))
+    yield Part("cron", _command("cron"), keyless)
+    # Last, so that /healthz answers once every part is up.
+    yield Part("web", _command("web"), keyless, lambda: _healthy(asked.port))
+
+
+def _command(name: str) -> list[str]:
+    return [sys.executable, "-m", "workers.cli", name]
+
+
+def _works(redis_url: str) -> bool:
+    try:
+        return bool(queues.connection(redis_url).scard("rq:workers"))
+    except RedisError:
+        return False
+
+
+def _healthy(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/healthz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _log(sentence: str) -> None:
+    click.echo(sentence, err=True)
