@@ -6,7 +6,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+import psycopg
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
@@ -76,7 +77,9 @@ def connect(url: str) -> Database:
 def owner_engine(url: str) -> Engine:
     """Return the engine that migrations use: the owner's, without the walls."""
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, hide_parameters=True)
+        engine = create_engine(url, hide_parameters=True)
+        event.listen(engine, "handle_error", _without_values)
+        return engine
     engine = create_engine(url, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
@@ -164,7 +167,18 @@ def _postgresql(url: str) -> Engine:
         if role != APP_ROLE:
             raise WrongRole(role)
 
+    event.listen(engine, "handle_error", _without_values)
     return engine
+
+
+def _without_values(context: ExceptionContext) -> None:
+    """Keep only the first line of what PostgreSQL says: its DETAIL quotes the row, which `hide_parameters` misses."""
+    said, told = context.original_exception, context.sqlalchemy_exception
+    if isinstance(said, psycopg.Error) and said.diag.message_primary:
+        whole, first = str(said), said.diag.message_primary
+        said.args = (first,)
+        if told is not None:
+            told.args = (str(told.args[0]).replace(whole, first), *told.args[1:])
 
 
 def one_word(session: Session) -> str:

@@ -110,8 +110,8 @@ def approve(session: Session, submission_id: int, *, moderator: ModeratorId, see
     *seen* is not the digest of what is stored.
     """
     head = ledger.take_head(session)
-    submission = _awaiting_verdict(session, submission_id, moderator, seen)
-    head, proposal = _open_proposal(session, head, session.get_one(Waiting, submission.id))
+    submission, waiting = _awaiting_verdict(session, submission_id, moderator, seen)
+    head, proposal = _open_proposal(session, head, waiting)
     decision = Decision(
         submission_id=submission.id,
         verdict=Verdict.APPROVE.value,
@@ -145,9 +145,8 @@ def reject(
     Raises what `approve` raises, `SecondModeratorNeeded`, `UnknownReasonCode`, `ReasonTooShort` or `ReasonTooLong`.
     """
     head = ledger.take_head(session)
-    submission = _awaiting_verdict(session, submission_id, moderator, seen)
+    submission, waiting = _awaiting_verdict(session, submission_id, moderator, seen)
     kind = Kind(submission.kind)
-    waiting = session.get_one(Waiting, submission.id)
     head, proposal = _open_proposal(session, head, waiting)
     if proposal is not None and proposal.moderator_id == moderator and quorum > 1:
         raise SecondModeratorNeeded(SubmissionId(submission.id))
@@ -255,19 +254,23 @@ def _stored(session: Session, submission_id: int) -> Submission:
     return submission
 
 
-def _awaiting_verdict(session: Session, submission_id: int, moderator: ModeratorId, seen: Digest) -> Submission:
-    """Return the stored words if *moderator* may decide on them now and saw these very words."""
+def _awaiting_verdict(
+    session: Session, submission_id: int, moderator: ModeratorId, seen: Digest
+) -> tuple[Submission, Waiting]:
+    """Return the stored words and their place on the desk if *moderator* may decide now and saw these very words."""
     judge = session.get(ModeratorRow, moderator)
     if judge is None or not judge.active:
         raise UnknownModerator(moderator)
     submission = _stored(session, submission_id)
-    if session.get(Waiting, submission.id) is None:
+    # Locked, so that an author's change waits for this verdict or this verdict for the change. SQLite ignores it.
+    waiting = session.get(Waiting, submission.id, with_for_update=True)
+    if waiting is None:
         raise _why_not_waiting(session, submission.id)
     if seen != submission.digest:
         raise NotTheWordsStored(SubmissionId(submission.id), Digest(submission.digest))
     if submission.recomputed() != submission.digest:
         raise NotWhatWasReviewed(submission.id)
-    return submission
+    return submission, waiting
 
 
 def _decide(session: Session, decision: Decision) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVarTuple
 
 import rfc8785
-from sqlalchemy import func, select, text
+from sqlalchemy import Row, Select, func, select, text
 from sqlalchemy.orm import Session
 
 from moderation.base import now
@@ -18,6 +20,7 @@ from moderation.types import Digest
 
 BEGINNING = Digest("0" * 64)
 """What the first entry names as its predecessor."""
+_Columns = TypeVarTuple("_Columns")
 _HEAD_LOCK = 0x656D6572  # "emer": any constant, the same in every process.
 
 
@@ -164,8 +167,7 @@ def verify(session: Session) -> tuple[int, Broken | None]:
 
 def _chain(session: Session) -> Iterator[tuple[int, Broken | None]]:
     previous = BEGINNING
-    links = session.scalars(select(LedgerEntry).order_by(LedgerEntry.number).execution_options(yield_per=1000))
-    for number, row in enumerate(links, start=1):
+    for number, (row,) in enumerate(_each(session, select(LedgerEntry).order_by(LedgerEntry.number)), start=1):
         where = f"ledger entry {row.number}"
         if row.number != number:
             yield number - 1, Broken(f"ledger entry {number}", "is missing")
@@ -184,6 +186,12 @@ def _chain(session: Session) -> Iterator[tuple[int, Broken | None]]:
         yield number, None
 
 
+def _each(session: Session, query: Select[*_Columns]) -> Iterator[Row[*_Columns]]:
+    """Yield what *query* finds, a thousand at a time; PostgreSQL's cursor is closed even if the rest is not wanted."""
+    with closing(session.execute(query.execution_options(yield_per=1000))) as found:
+        yield from found
+
+
 def _told(entry: str) -> dict[str, object] | None:
     """Return the facts of *entry*, or None if these are not the RFC 8785 bytes of any."""
     try:
@@ -196,12 +204,12 @@ def _told(entry: str) -> dict[str, object] | None:
 
 def _words(session: Session) -> Iterator[Broken]:
     erased = set(session.scalars(select(Erasure.submission_id)))
-    for row in session.scalars(select(Submission).order_by(Submission.id).execution_options(yield_per=1000)):
+    for (row,) in _each(session, select(Submission).order_by(Submission.id)):
         where = f"submission {row.id}"
         recomputed = row.recomputed()
         if recomputed is None and row.id not in erased:
             yield Broken(where, "has lost its words without an erasure on record")
-        if recomputed is not None and row.id in erased:
+        if row.id in erased and not row.nonce is row.author is row.body is None:
             yield Broken(where, "holds words again after their erasure")
         if recomputed is not None and recomputed != row.digest:
             yield Broken(where, "holds words that are not those of its digest")
@@ -251,13 +259,13 @@ def _kept(
 ) -> Iterator[tuple[tuple[str, str], dict[str, str | int | None]]]:
     """Yield what the entry of each row must say, by the entry's type and the row's key."""
     decisions = select(Decision, Submission).join(Submission, Submission.id == Decision.submission_id)
-    for decision, submission in session.execute(decisions.execution_options(yield_per=1000)):
+    for decision, submission in _each(session, decisions):
         facts = _decision_facts(decision, submission)
         yield ("decision", str(submission.id)), {"at": instant(decision.decided_at), **facts}
     for proposal in proposals:
         yield ("proposal", str(proposal.id)), {"at": instant(proposal.proposed_at), **_proposal_facts(proposal)}
     withdrawals = select(Withdrawal, Submission).join(Submission, Submission.id == Withdrawal.submission_id)
-    for withdrawal, submission in session.execute(withdrawals.execution_options(yield_per=1000)):
+    for withdrawal, submission in _each(session, withdrawals):
         facts = _withdrawal_facts(withdrawal, submission)
         yield ("withdrawal", str(submission.id)), {"at": instant(withdrawal.withdrawn_at), **facts}
     for erasure in session.scalars(select(Erasure)):

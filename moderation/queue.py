@@ -46,8 +46,9 @@ def pending(session: Session, submission_id: int) -> Pending | None:
 
 def counts(session: Session) -> dict[Kind, int]:
     """Return how many submissions of each kind await a verdict, by counting them."""
-    found = dict(session.execute(select(Waiting.kind, func.count()).group_by(Waiting.kind)).tuples().all())
-    return {kind: found.get(kind.value, 0) for kind in Kind}
+    by_kind = session.execute(select(Waiting.kind, func.count()).group_by(Waiting.kind))
+    found = {Kind(kind): number for kind, number in by_kind}
+    return {kind: found.get(kind, 0) for kind in Kind}
 
 
 def _pending() -> Select[Submission, Waiting, ProposalRow, str | None]:

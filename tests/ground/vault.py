@@ -1,9 +1,10 @@
 """A vault to test with: moderators, a released essay, and the gate's doors, each in a transaction of its own."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 from types import SimpleNamespace
 
 from sqlalchemy import Connection, Table, select, text
@@ -12,25 +13,23 @@ from sqlalchemy.orm import Session
 from bridge.db import Database
 from moderation import gate, ledger, moderators, release
 from moderation.base import Base
+from moderation.errors import Refused
 from moderation.records import Submission
-from moderation.types import Digest, Kind, ModeratorId, Rejection, Released, State, SubmissionId
+from moderation.types import Digest, Kind, Rejection, Released, State, SubmissionId
 from moderation.writeonce import VAULT, statements
 
 LONG = "It would tell a reader where a private person lives."
 """A reason that is long enough for a veto's proposal."""
 
 
-@dataclass
 class Vault:
     """A migrated database with three moderators and one released essay."""
 
-    database: Database
-    people: list[ModeratorId] = field(default_factory=list)
-    essay: SubmissionId = SubmissionId(0)
-
-    def __post_init__(self) -> None:
+    def __init__(self, database: Database, *, people: str = "") -> None:
+        """Add the moderators, their names prefixed by *people*, and the essay."""
+        self.database = database
         with self.database.sessions.begin() as session:
-            self.people = [moderators.add(session, name, "moderator") for name in ("Ada", "Ben", "Cleo")]
+            self.people = [moderators.add(session, people + name, "moderator") for name in ("Ada", "Ben", "Cleo")]
             self.essay = gate.submit(session, Kind.ESSAY, author="Opus", body="# On rest\n\nI rest.")
         self.approve(self.essay)
 
@@ -187,8 +186,16 @@ def verified(connection: Connection) -> ledger.Broken | None:
         return ledger.verify(session)[1]
 
 
-def names(ddl: list[str]) -> Iterator[str]:
-    """Yield the names of the triggers that *ddl* creates."""
-    for statement in ddl:
-        if statement.startswith("CREATE TRIGGER "):
-            yield statement.split()[2]
+def at_once(*acts: Callable[[], object]) -> list[object]:
+    """Start each act in a thread of its own, all at one moment; return what came of each, refusals too."""
+    barrier = Barrier(len(acts))
+
+    def when_all_are_ready(act: Callable[[], object]) -> object:
+        barrier.wait(30)
+        try:
+            return act()
+        except Refused as refusal:
+            return refusal
+
+    with ThreadPoolExecutor(len(acts)) as threads:
+        return list(threads.map(when_all_are_ready, acts))

@@ -407,6 +407,11 @@ def upgrade() -> None:
         sa.UniqueConstraint("submission_id", name=op.f("uq_replies_submission_id")),
     )
 
+    if op.get_bind().dialect.name != "sqlite":
+        # Comments point to replies and replies to comments: one of the two has to come after both tables. SQLite, which
+        # cannot add a constraint to a table, takes it in the table and asks for the other table only when it is used.
+        op.create_foreign_key("fk_comments_parent_id_replies", "comments", "replies", ["parent_id"], ["id"])
+
     for statement in writeonce.statements(op.get_bind().dialect.name):
         op.execute(statement)
 
