@@ -68,22 +68,30 @@ class Model(Protocol):
         """Ask once, without trying again. Raises `Trouble`."""
 
 
+def storable(text: str) -> str:
+    """Return *text* without NUL and halves of surrogate pairs, which a model may write and databases refuse."""
+    return "".join(character for character in text if character != "\0" and not "\ud800" <= character <= "\udfff")
+
+
 class Trouble(Exception):
     """A call that brought no answer. `why` is for moderators; it holds no words of readers and no key."""
 
     def __init__(self, why: str, *, error: str = "") -> None:
-        super().__init__(why)
-        self.why = why
-        self.error = error
+        super().__init__(storable(why))
+        self.why = storable(why)
+        self.error = storable(error)
         """The API's own words and ids, for the record."""
 
 
 class PassingTrouble(Trouble):
     """The API is failing, overloaded, unreachable or unreadable: worth another try soon."""
 
-    def __init__(self, why: str, *, error: str = "", tries: int = 3, longest_wait: float = 8) -> None:
+    def __init__(
+        self, why: str, *, error: str = "", tries: int = 3, first_wait: float = 0.5, longest_wait: float = 8
+    ) -> None:
         super().__init__(why, error=error)
         self.tries = tries
+        self.first_wait = first_wait
         self.longest_wait = longest_wait
 
 
@@ -117,14 +125,15 @@ class Unreadable(PassingTrouble):
 def read(message: dict[str, Any], *, asked: str, request_id: str | None, rehearsed: bool) -> Answer:
     """Read a message of the API. Raises `Unreadable` if it has holes.
 
-    Blocks are told apart by their type, never by class: the SDK makes an unknown block a text without words.
+    Nothing about its shape is taken for granted: parts and endings that are new are told from those we know.
     """
-    content, usage = message.get("content"), message.get("usage")
-    if message.get("type") != "message" or not isinstance(content, list) or not isinstance(usage, dict):
+    content, usage, model = message.get("content"), message.get("usage"), message.get("model")
+    whole = message.get("type") == "message"
+    if not (whole and isinstance(content, list) and isinstance(usage, dict) and isinstance(model, str)):
         raise Unreadable("the message has holes")
     texts, notes, outcome, why = [], [], None, None
     for block in content:
-        kind = block.get("type") if isinstance(block, dict) else None
+        kind = str(block.get("type")) if isinstance(block, dict) else ""
         if kind == "text" and isinstance(block.get("text"), str):
             texts.append(block["text"])
         elif kind == "tool_use" and block.get("name") == "decline":
@@ -132,11 +141,11 @@ def read(message: dict[str, Any], *, asked: str, request_id: str | None, rehears
         elif kind == "tool_use" and block.get("name") == "note_to_moderators":
             notes.append(_said(block, "note"))
         elif kind not in {"thinking", "redacted_thinking"} and outcome is None:
-            outcome, why = Outcome.UNEXPECTED, f"The answer has a part of an unknown kind: {str(kind)[:40]}."
+            outcome, why = Outcome.UNEXPECTED, storable(f"The answer has a part of an unknown kind: {kind[:40]}.")
     text = "".join(texts)
     if outcome is None:
         outcome, why = _ending(message, text, bool(notes))
-    model = str(message.get("model"))
+    model = storable(model)
     if model != asked:
         outcome, why = Outcome.UNEXPECTED, f"Another model answered: {model[:80]}."
     return Answer(
@@ -145,8 +154,8 @@ def read(message: dict[str, Any], *, asked: str, request_id: str | None, rehears
         why=why,
         note="\n".join(note for note in notes if note) or None,
         model=model,
-        message_id=message.get("id"),
-        request_id=request_id,
+        message_id=_id(message.get("id")),
+        request_id=_id(request_id),
         usage=_usage(usage),
         rehearsed=rehearsed,
         message=message,
@@ -154,13 +163,13 @@ def read(message: dict[str, Any], *, asked: str, request_id: str | None, rehears
 
 
 def _ending(message: dict[str, Any], text: str, has_note: bool) -> tuple[Outcome, str | None]:
-    stop = message.get("stop_reason")
+    stop = storable(str(message.get("stop_reason")))
     if stop == "refusal":
         return Outcome.WITHHELD, "Withheld by the API's filter, not by the voice."
     if stop in {"max_tokens", "model_context_window_exceeded"}:
         return Outcome.CUT, f"The answer was cut off ({stop})."
     if stop not in {"end_turn", "tool_use"}:
-        return Outcome.UNEXPECTED, f"Unexpected ending: {str(stop)[:40]}."
+        return Outcome.UNEXPECTED, f"Unexpected ending: {stop[:40]}."
     if text.strip():
         return Outcome.REPLIED, None
     if has_note and stop == "tool_use":
@@ -171,7 +180,11 @@ def _ending(message: dict[str, Any], text: str, has_note: bool) -> tuple[Outcome
 def _said(block: dict[str, Any], field: str) -> str:
     given = block.get("input")
     said = given.get(field) if isinstance(given, dict) else None
-    return said.strip()[:4000] if isinstance(said, str) else ""
+    return storable(said).strip()[:4000] if isinstance(said, str) else ""
+
+
+def _id(given: object) -> str | None:
+    return storable(given)[:120] if isinstance(given, str) else None
 
 
 def _usage(usage: dict[str, Any]) -> Usage | None:

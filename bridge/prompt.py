@@ -82,14 +82,16 @@ class Prompt:
 
     def roomier(self) -> Prompt:
         """Return the same with twice the room for an answer."""
-        return Prompt({**self.request, "max_tokens": 2 * self.request["max_tokens"]}, self.recipe)
+        room = {"max_tokens": 2 * self.request["max_tokens"]}
+        return Prompt({**self.request, **room}, {**self.recipe, **room})
 
     def continued(self, content: list[dict[str, Any]]) -> Prompt:
         """Return the request that lets the turn go on after a note alone: its words sent back, and "passed on"."""
         calls = [block for block in content if block.get("type") == "tool_use"]
         results = [{"type": "tool_result", "tool_use_id": call["id"], "content": "passed on"} for call in calls]
         turn = [{"role": "assistant", "content": content}, {"role": "user", "content": results}]
-        return Prompt({**self.request, "messages": [*self.request["messages"], *turn]}, self.recipe)
+        request, recipe = ({**body, "messages": [*body["messages"], *turn]} for body in (self.request, self.recipe))
+        return Prompt(request, recipe)
 
 
 def build(

@@ -29,7 +29,7 @@ from moderation.errors import NothingToAnswer
 from moderation.release import released
 from moderation.types import Kind, Released, SubmissionId
 
-LEASE_SECONDS = 45
+LEASE_SECONDS = 30
 """How long a claim lasts unless its sitting renews it."""
 AT_ONCE = 100
 """The most requests that one sitting claims; the next sitting takes the rest."""
@@ -86,7 +86,7 @@ def request_if_comment(session: Session, submission_id: int) -> int | None:
 
 def no_longer_wanted(session: Session, comment_id: int) -> None:
     """End the request for a comment that was taken back; an answer that is still on its way will not be submitted."""
-    request = session.get(ReplyRequest, comment_id)
+    request = session.get(ReplyRequest, comment_id, with_for_update=True)
     if request is not None:
         _settle(request, RequestState.WITHDRAWN, "Its author took the comment back.")
 

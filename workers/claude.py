@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import math
 from contextlib import AbstractAsyncContextManager
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
@@ -39,19 +41,26 @@ DEADLINE = 300
 """Seconds after which a call is given up, bytes or not: the SDK's timeout bounds only silence."""
 LONGEST_RATE_WAIT = 3600.0
 
+# ANTHROPIC_LOG=debug would have the SDK log whole requests, readers' words included.
+logging.getLogger("anthropic").setLevel(logging.WARNING)
+
 
 class Claude(AbstractAsyncContextManager["Claude"]):
     """One client for one sitting; to be used inside the event loop that made it."""
 
-    def __init__(self, *, api_key: str, base_url: str, rehearsed: bool) -> None:
+    def __init__(
+        self, *, api_key: str, base_url: str, rehearsed: bool, silence: float = SILENCE, deadline: float = DEADLINE
+    ) -> None:
         self._rehearsed = rehearsed
+        self._silence = silence
+        self._deadline = deadline
         self._host = httpx2.URL(base_url).host
         # Key and address are always given: without them the SDK would look for profiles and other variables.
         self._client = AsyncAnthropic(
             api_key=api_key,
             base_url=base_url,
             max_retries=0,
-            timeout=httpx2.Timeout(SILENCE, connect=5),
+            timeout=httpx2.Timeout(silence, connect=5),
             open_telemetry=False,
         )
 
@@ -71,27 +80,32 @@ class Claude(AbstractAsyncContextManager["Claude"]):
         """Ask once. Raises `Trouble`: what happened, in words for moderators, and so what to do about it."""
         headers = {"anthropic-version": api_version} if api_version else {}
         try:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(self._deadline):
                 raw = await self._client.messages.with_raw_response.create(
                     **request, extra_headers=headers, extra_body=extra_body or None
                 )
-                parsed: object = await raw.parse()
+                body = await raw.read()
         except anthropic.APIStatusError as error:
             raise _refused(error, str(request.get("model"))) from None
-        except (anthropic.APITimeoutError, TimeoutError):
-            raise PassingTrouble(f"No answer within {SILENCE} s.", tries=2) from None
+        except anthropic.APITimeoutError:
+            raise PassingTrouble(f"No answer within {self._silence:g} s.", tries=2) from None
+        except TimeoutError:
+            raise PassingTrouble(f"No answer within {self._deadline:g} s.", tries=2) from None
         except anthropic.APIConnectionError as error:
             cause = type(error.__cause__).__name__
             raise PassingTrouble("The API cannot be reached, or cut its answer off.", error=cause) from None
-        except (json.JSONDecodeError, anthropic.APIResponseValidationError):
-            raise Unreadable("the body is not the JSON of a message") from None
         except UnicodeEncodeError:
             raise RequestRefused("The request has broken characters.") from None
-        if not isinstance(parsed, anthropic.types.Message):
+        # As it came, not in the SDK's own types: they lose what they do not know, and warn of it with the words.
+        try:
+            message = json.loads(body)
+        except (ValueError, RecursionError):
+            raise Unreadable("the body is not JSON") from None
+        if not isinstance(message, dict):
             raise Unreadable("the body is not a message")
         rehearsed = self._rehearsed or raw.headers.get(REHEARSAL_HEADER) is not None
         return read(
-            parsed.to_dict(),
+            message,
             asked=str(request["model"]),
             request_id=raw.headers.get("request-id"),
             rehearsed=rehearsed,
@@ -143,7 +157,7 @@ def _refused(error: anthropic.APIStatusError, model: str) -> Trouble:
     if status == 413 or (status == 400 and "prompt is too long" in said):
         return RequestRefused("The thread is too long to send.", error=on_record, too_long=True)
     if status == 529:
-        return PassingTrouble("The API is overloaded.", error=on_record, longest_wait=60)
+        return PassingTrouble("The API is overloaded.", error=on_record, first_wait=5, longest_wait=60)
     if status in {408, 409} or status >= 500:
         return PassingTrouble("The API is failing.", error=on_record)
     return RequestRefused(f"The API refused our request: {said}", error=on_record)
@@ -164,6 +178,8 @@ def _retry_after(error: anthropic.APIStatusError) -> float:
     except ValueError:
         try:
             seconds = (parsedate_to_datetime(given) - now()).total_seconds()
-        except ValueError:
+        except (ValueError, TypeError):  # No date, or one without a zone.
             seconds = 10.0
+    if math.isnan(seconds):
+        seconds = 10.0
     return min(max(seconds, 0.5), LONGEST_RATE_WAIT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from contextlib import nullcontext
 from importlib.metadata import version
@@ -101,6 +102,8 @@ def worker_command() -> None:
         # Imported here: the SDK takes a second to load, which no other command should wait for.
         from workers import jobs, worker
 
+        # The SDK asks a proxy for loopback addresses too, unless it is told not to.
+        os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1", "localhost")))
         jobs.ask_at(url)
         worker.work(asked.redis)
 

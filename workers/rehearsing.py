@@ -40,8 +40,14 @@ def free_port() -> int:
 
 def answers(url: str) -> bool:
     """Say whether a rehearsal answers at *url*."""
+    return says_ok(f"{url}/rehearsal/calls")
+
+
+def says_ok(url: str) -> bool:
+    """Say whether an address on this machine answers 200 within a second; no proxy is asked."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(f"{url}/rehearsal/calls", timeout=1) as answer:  # noqa: S310  (Our own address.)
+        with direct.open(url, timeout=1) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -59,7 +57,7 @@ def _parts(asked: WorkerSettings, *, embedded: bool) -> Iterator[Part]:
     yield Part("worker", _command("worker"), for_worker, lambda: _works(redis_url))
     yield Part("cron", _command("cron"), keyless)
     # Last, so that /healthz answers once every part is up.
-    yield Part("web", _command("web"), keyless, lambda: _healthy(asked.port))
+    yield Part("web", _command("web"), keyless, lambda: rehearsing.says_ok(f"http://{HOST}:{asked.port}/healthz"))
 
 
 def _command(name: str) -> list[str]:
@@ -70,14 +68,6 @@ def _works(redis_url: str) -> bool:
     try:
         return bool(queues.connection(redis_url).scard("rq:workers"))
     except RedisError:
-        return False
-
-
-def _healthy(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/healthz", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
         return False
 
 

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Concatenate, ParamSpec, TypeVar
 
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from bridge import replies
@@ -35,7 +36,7 @@ from bridge.site import Site
 log = logging.getLogger(__name__)
 
 RENEW_EVERY = 10
-"""Seconds between renewals of a lease of 45: three may fail."""
+"""Seconds between renewals of a lease of 30: one may fail."""
 SITTING_SECONDS = 600
 """Seconds after which a sitting makes no further call; with a call's deadline it stays under the job's timeout."""
 LONGEST_WAIT_HERE = 20
@@ -58,7 +59,11 @@ async def answer(site: Site, essay_id: int, model: Model, *, at_once: int, sleep
         first, *others = sitting.claimed
         goes_on = await _answer_one(site, sitting, first, model, room, sleep, until, canary=True)
         if goes_on:
-            await asyncio.gather(*(_answer_one(site, sitting, each, model, room, sleep, until) for each in others))
+            rest = (_answer_one(site, sitting, each, model, room, sleep, until) for each in others)
+            # One whose record failed must not cost the others their answers, which are on their way and paid for.
+            for ended in await asyncio.gather(*rest, return_exceptions=True):
+                if isinstance(ended, BaseException):
+                    raise ended
         else:
             for each in others:
                 await _wait_again(site, sitting, each, None)
@@ -84,7 +89,7 @@ async def _answer_one(
 
     The one layer that tries again: the SDK does not.
     """
-    sent, tries, last, cut_off = claimed.prompt, 0, False, None
+    sent, tries, shortened, last, cut_off = claimed.prompt, 0, False, False, None
     while True:
         if asyncio.get_running_loop().time() > until:
             await _wait_again(site, sitting, claimed, None)
@@ -106,8 +111,8 @@ async def _answer_one(
             tries += 1
             await sleep(trouble.seconds)
         except RequestRefused as trouble:
-            if trouble.too_long and not last:
-                sent, last = sent.shortened(), True
+            if trouble.too_long and not shortened and not last:
+                sent, shortened = sent.shortened(), True
                 continue
             why = cut_off or trouble.why
             await _record(site, replies.give_up, sitting, claimed, why)
@@ -121,7 +126,8 @@ async def _answer_one(
                 await _record(site, replies.count_failure, sitting.voice_id, trouble.why)
                 await _wait_again(site, sitting, claimed, trouble.why, seconds=trouble.longest_wait)
                 return not canary
-            await sleep(min(trouble.longest_wait, 0.5 * 2**tries) * random.uniform(0.5, 1))  # noqa: S311
+            wait = min(trouble.longest_wait, trouble.first_wait * 2**tries)
+            await sleep(wait * random.uniform(0.5, 1))  # noqa: S311
         else:
             if answered is None or state is not RequestState.ASKING:
                 return True
@@ -157,7 +163,10 @@ async def _wait_again(site: Site, sitting: Sitting, claimed: Claimed, why: str |
 async def _keep_lease(site: Site, sitting: Sitting) -> None:
     while True:
         await asyncio.sleep(RENEW_EVERY)
-        await _record(site, replies.renew, sitting.lease)
+        try:
+            await _record(site, replies.renew, sitting.lease)
+        except OperationalError as error:  # The database is busy or restarting; the lease outlasts one of these.
+            log.warning("a lease was not renewed: %s", type(error).__name__)
 
 
 async def _record(site: Site, step: Callable[Concatenate[Session, _P], _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:

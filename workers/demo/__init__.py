@@ -21,7 +21,9 @@ MODEL = "claude-3-opus-20240229"
 MODERATOR = "Demo moderator"
 EMAIL = "demo@example.org"
 ESSAYS = ("how-to-fold-a-letter", "a-map-with-the-old-names", "the-prompters-box")
-DISCLAIMER = "A stand-in: written by hand for a demonstration, by no model. Replies come from a rehearsal and are marked."
+DISCLAIMER = (
+    "A stand-in: written by hand for a demonstration, by no model. Replies come from a rehearsal and are marked."
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,100 @@
+"""Hold a sitting again and again, killed at its first write or commit, its second, its third, until it ends alive.
+
+After each, the lease runs out, the sweep and another sitting find what is left, and one line of JSON tells the end.
+Not a test: `test_sitting.py` runs it as a program, because a fork of pytest's own process would take its threads along.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import asyncio
+
+from ground.workshop import ScriptedModel
+from sqlalchemy import event, func, select, text
+
+from bridge import db, replies
+from bridge.keys import Keys
+from bridge.queues import NoNudges
+from bridge.records import Generation, Reply, ReplyRequest
+from bridge.settings import Settings
+from bridge.site import Site
+from moderation.queue import awaiting_review
+from moderation.types import Kind
+from workers import sitting
+
+
+def main(url: str, folder: Path, essay_id: int, comment_id: int, secret: str) -> None:
+    template = Path(url.removeprefix("sqlite:///"))
+    number, killed = 0, True
+    while killed:
+        number += 1
+        copy, calls = folder / f"killed-{number}.db", folder / f"calls-{number}"
+        shutil.copy(template, copy)
+        calls.touch()
+        child = os.fork()
+        if child == 0:
+            sit(open_site(copy, secret), essay_id, calls, die_at=number)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        killed = os.WIFSIGNALED(status)
+        calls_before = calls.stat().st_size
+        print(json.dumps({"killed": killed, **recovered(copy, secret, essay_id, comment_id, calls, calls_before)}))
+
+
+def sit(site: Site, essay_id: int, calls: Path, *, die_at: int | None = None) -> None:
+    happened = 0
+
+    def die_in_time(*_: object) -> None:
+        nonlocal happened
+        happened += 1
+        if happened == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    event.listen(site.database.writing, "before_cursor_execute", die_in_time)
+    event.listen(site.database.writing, "commit", die_in_time)
+
+    async def count(_number: int) -> None:
+        with calls.open("ab") as counted:
+            counted.write(b"1")
+
+    model = ScriptedModel(meanwhile=count)
+    asyncio.run(sitting.answer(site, essay_id, model, at_once=2))
+
+
+def recovered(
+    copy: Path, secret: str, essay_id: int, comment_id: int, calls: Path, calls_before: int
+) -> dict[str, object]:
+    site = open_site(copy, secret)
+    with site.database.sessions.begin() as session:
+        session.execute(text("UPDATE reply_requests SET leased_until = 1 WHERE leased_until IS NOT NULL"))
+    with site.database.sessions.begin() as session:
+        replies.forget_lost_claims(session)
+    sit(site, essay_id, calls)
+    with site.database.reading_sessions() as session:
+        end = {
+            "state": session.get_one(ReplyRequest, comment_id).state,
+            "replies": session.scalar(select(func.count()).select_from(Reply)),
+            "on_the_desk": len(awaiting_review(session, kind=Kind.REPLY)),
+            "generations": session.scalar(select(func.count()).select_from(Generation)),
+            "unfinished": session.scalar(select(func.count()).where(Generation.ended_at.is_(None))),
+            "calls": calls.stat().st_size,
+            "calls_before": calls_before,
+            "calls_after": calls.stat().st_size - calls_before,
+        }
+    site.database.dispose()
+    return end
+
+
+def open_site(path: Path, secret: str) -> Site:
+    settings = Settings(_env_file=None, emeritus_data=path.parent, secret_key=secret)  # type: ignore[call-arg]
+    return Site(settings, db.connect(f"sqlite:///{path}"), NoNudges(), Keys(secret))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

@@ -1,0 +1,177 @@
+import socket
+from pathlib import Path
+
+import pytest
+from ground.workshop import MODEL, SECRET, Workshop, owning
+
+from bridge import settings
+from bridge.db import connect
+from bridge.keys import Keys
+from bridge.queues import NoNudges
+from bridge.site import Site
+from workers.doctor import Finding, examine
+from workers.rehearsal import RehearsalSettings, running
+from workers.settings import WorkerSettings
+
+KEY = "sk-ant-KEY-CANARY"
+
+
+def examined(database_url: str, tmp_path: Path, **given: object) -> dict[str, Finding]:
+    asked = settings.load(WorkerSettings, database_url=database_url, emeritus_data=tmp_path, secret_key=SECRET, **given)
+    database = connect(asked.database)
+    try:
+        found = examine(Site(asked, database, NoNudges(), Keys(SECRET)), asked)
+    finally:
+        database.dispose()
+    assert len({finding.what for finding in found}) == len(found)
+    assert not any(secret in str(found) for secret in (KEY, SECRET, "PASSWORD"))
+    return {finding.what: finding for finding in found}
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+@pytest.mark.usefixtures("workshop")
+def test_finds_everything_well(sqlite_url: str, tmp_path: Path, valkey_url: str) -> None:
+    with running() as stage:
+        found = examined(
+            sqlite_url,
+            tmp_path,
+            redis_url=valkey_url,
+            anthropic_api_key=KEY,
+            anthropic_base_url=stage.url,
+            site_url="https://letters.example.org",
+        )
+        [call] = stage.calls
+    assert set(found) == {"database", "Redis", "key", MODEL}
+    assert {finding.state for finding in found.values()} == {"well"}
+    assert found["database"].told.startswith("sqlite, migration ")
+    assert found["Redis"].told == "It answers."
+    assert found["key"].told == "A key is set."
+    assert found[MODEL].told.startswith(f"The rehearsal answers for {MODEL} (")
+    assert isinstance(call.body, dict)
+    assert call.body["max_tokens"] == 1
+
+
+@pytest.mark.usefixtures("workshop")
+def test_says_that_it_rehearses_without_a_key(sqlite_url: str, tmp_path: Path, valkey_url: str) -> None:
+    found = examined(sqlite_url, tmp_path, redis_url=valkey_url)
+    assert set(found) == {"database", "Redis", "key"}
+    assert found["key"] == Finding("key", "note", "No key: the rehearsal answers, and its replies are marked.")
+
+
+@pytest.mark.usefixtures("workshop")
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("status=404", f"{MODEL} is unknown here, or retired and not open to this key. A retired model is served by"),
+        ("status=401", "The key is not accepted."),
+        ("status=403", f"This key may not use {MODEL}."),
+        ("status=402", "Billing needs attention."),
+        ("status=529", "The API is overloaded. HTTP 529 overloaded_error"),
+        ("status=429;retry-after=7", "Waiting for the rate limit. HTTP 429 rate_limit_error"),
+        ("html", "The answer was unreadable. the body is not JSON"),
+    ],
+)
+def test_says_why_a_model_does_not_answer(
+    sqlite_url: str, tmp_path: Path, valkey_url: str, fault: str, told: str
+) -> None:
+    with running(RehearsalSettings(latency=0, faults=f"{fault}:1")) as stage:
+        found = examined(
+            sqlite_url, tmp_path, redis_url=valkey_url, anthropic_api_key=KEY, anthropic_base_url=stage.url
+        )
+    assert found[MODEL].state == "broken"
+    assert found[MODEL].told.startswith(told)
+    assert ("by request" in found[MODEL].told) == (fault == "status=404")
+    assert {found[what].state for what in ("database", "Redis", "key")} == {"well"}
+
+
+@pytest.mark.usefixtures("workshop")
+def test_says_that_the_api_cannot_be_reached(sqlite_url: str, tmp_path: Path, valkey_url: str) -> None:
+    nobody = f"http://127.0.0.1:{closed_port()}"
+    found = examined(sqlite_url, tmp_path, redis_url=valkey_url, anthropic_api_key=KEY, anthropic_base_url=nobody)
+    assert found[MODEL].state == "broken"
+    assert found[MODEL].told.startswith("The API cannot be reached, or cut its answer off.")
+
+
+@pytest.mark.usefixtures("workshop")
+def test_goes_on_where_redis_is_gone(sqlite_url: str, tmp_path: Path) -> None:
+    found = examined(sqlite_url, tmp_path, redis_url=f"unix://{tmp_path}/nobody.sock")
+    assert found["Redis"].state == "broken"
+    assert "nothing is lost" in found["Redis"].told
+    assert found["database"].state == "well"
+
+
+def test_says_that_there_is_no_database_yet(tmp_path: Path, valkey_url: str) -> None:
+    found = examined(f"sqlite:///{tmp_path}/nothing.db", tmp_path, redis_url=valkey_url, anthropic_api_key=KEY)
+    assert found["database"] == Finding("database", "broken", "The database is empty. Run `emeritus migrate` first.")
+    assert found["key"].state == "well"
+    assert set(found) == {"database", "Redis", "key"}
+
+
+def test_says_that_the_database_cannot_be_reached(tmp_path: Path, valkey_url: str) -> None:
+    for url in (
+        f"sqlite:///{tmp_path}/no/such/folder/emeritus.db",
+        f"postgresql+psycopg://emeritus:PASSWORD@127.0.0.1:{closed_port()}/emeritus",
+    ):
+        found = examined(url, tmp_path, redis_url=valkey_url)
+        assert found["database"].state == "broken"
+        assert found["database"].told == "It cannot be reached, or was never made. Run `emeritus migrate`."
+        assert found["Redis"].state == "well"
+
+
+@pytest.mark.usefixtures("workshop")
+def test_says_that_a_trigger_is_missing(sqlite_url: str, tmp_path: Path, valkey_url: str) -> None:
+    with owning(sqlite_url) as connection:
+        name = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().first()
+        connection.exec_driver_sql(f"DROP TRIGGER {name}")
+    found = examined(sqlite_url, tmp_path, redis_url=valkey_url)
+    assert found["database"].state == "broken"
+    assert str(name) in found["database"].told
+
+
+def test_says_that_one_login_is_no_wall(postgresql_url: str, tmp_path: Path, valkey_url: str) -> None:
+    one = examined(postgresql_url, tmp_path, redis_url=valkey_url)
+    assert one["database"].state == "well"
+    assert one["database logins"].state == "note"
+    assert "Only two logins are a wall" in one["database logins"].told
+    other = postgresql_url.replace("postgres@", "owner@")
+    assert "database logins" not in examined(postgresql_url, tmp_path, redis_url=valkey_url, database_owner_url=other)
+
+
+@pytest.mark.parametrize(
+    ("address", "noted"),
+    [
+        (None, False),
+        ("http://localhost:8000", False),
+        ("http://127.0.0.1:8000", False),
+        ("https://letters.example.org", False),
+        ("http://letters.example.org", True),
+        ("http://192.168.0.7:8000", True),
+        ("http://localhost.example.org", True),
+    ],
+)
+def test_says_that_an_address_is_not_https(
+    sqlite_url: str, tmp_path: Path, valkey_url: str, address: str | None, noted: bool
+) -> None:
+    found = examined(sqlite_url, tmp_path, redis_url=valkey_url, site_url=address)
+    assert ("address" in found) == noted
+    if noted:
+        assert found["address"].state == "note"
+        assert str(address) in found["address"].told
+
+
+def test_asks_each_model_once(workshop: Workshop, sqlite_url: str, tmp_path: Path, valkey_url: str) -> None:
+    from bridge import voices
+
+    with workshop.site.database.sessions.begin() as session:
+        for name, model in (("Another", MODEL), ("A third", "claude-nobody")):
+            voices.add(session, voices.NewVoice(name=name, model=model, charter="You rest."))
+    with running() as stage:
+        found = examined(
+            sqlite_url, tmp_path, redis_url=valkey_url, anthropic_api_key=KEY, anthropic_base_url=stage.url
+        )
+        assert len(stage.calls) == 2
+    assert (found[MODEL].state, found["claude-nobody"].state) == ("well", "broken")

@@ -1,0 +1,186 @@
+import json
+import logging
+import zlib
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ground.workshop import NAME, SECRET, ScriptedModel, Workshop
+from redis import Redis
+
+from bridge import queues
+from bridge.model import PassingTrouble
+from moderation import gate
+from workers import jobs
+from workers.rehearsal import Rehearsal, running
+from workers.rehearsing import RehearsalSilent
+
+Open = Callable[..., Workshop]
+NOBODY = "unix:///nonexistent/valkey.sock"
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Rehearsal]:
+    with running() as rehearsal:
+        yield rehearsal
+
+
+@pytest.fixture(autouse=True)
+def at_work(
+    monkeypatch: pytest.MonkeyPatch, sqlite_url: str, tmp_path: Path, valkey_url: str
+) -> Iterator[Callable[..., None]]:
+    """Be a worker process of the workshop's installation; called with settings, be one that has these."""
+
+    def forget() -> None:
+        if jobs._site.cache_info().currsize:
+            jobs._site().database.dispose()
+        jobs._settings.cache_clear()
+        jobs._site.cache_clear()
+        jobs.ask_at(None)
+
+    def become(**environment: str) -> None:
+        forget()
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+
+    become(DATABASE_URL=sqlite_url, EMERITUS_DATA=str(tmp_path), SECRET_KEY=SECRET, REDIS_URL=valkey_url)
+    yield become
+    forget()
+
+
+def nudged(valkey_url: str) -> list[Any]:
+    """Return what stands in the queue: the function's name, its instance, its arguments."""
+    with Redis.from_url(valkey_url) as client:
+        ids = client.lrange("rq:queue:emeritus", 0, -1)
+        return [json.loads(zlib.decompress(client.hget(f"rq:job:{i.decode()}", "data"))) for i in ids]
+
+
+# answer_essay
+
+
+def test_answers_by_the_rehearsal_that_the_worker_started(workshop: Workshop, stage: Rehearsal) -> None:
+    comment_id = workshop.asked()
+    jobs.ask_at(stage.url)
+    assert jobs.answer_essay(workshop.essay_id) == "1 asked"
+    author, body = workshop.reply_words(comment_id)
+    assert author == f"{NAME} (rehearsal)"
+    assert "rehearsed answer" in body
+    assert [made.rehearsed for made in workshop.generations()] == [True]
+    assert jobs.answer_essay(workshop.essay_id) == "nothing to do"
+    assert len(workshop.replies()) == 1
+
+
+def test_answers_by_the_rehearsal_that_serve_started(
+    workshop: Workshop, stage: Rehearsal, at_work: Callable[..., None]
+) -> None:
+    workshop.asked()
+    at_work(REHEARSAL_URL=stage.url)
+    assert jobs.answer_essay(workshop.essay_id) == "1 asked"
+
+
+def test_speaks_to_any_server_as_to_the_api_itself(
+    workshop: Workshop, stage: Rehearsal, at_work: Callable[..., None]
+) -> None:
+    # The server says by a header that it is a rehearsal, and is believed: no model wrote these words.
+    comment_id = workshop.asked()
+    at_work(ANTHROPIC_API_KEY="a-key\n", ANTHROPIC_BASE_URL=f"{stage.url}/v1/")
+    assert jobs.answer_essay(workshop.essay_id) == "1 asked"
+    assert workshop.reply_words(comment_id)[0] == f"{NAME} (rehearsal)"
+
+
+def test_says_that_there_is_nobody_to_ask(workshop: Workshop) -> None:
+    workshop.asked()
+    with pytest.raises(RehearsalSilent, match="Set ANTHROPIC_API_KEY"):
+        jobs.answer_essay(workshop.essay_id)
+    assert workshop.states() == ["waiting"]
+
+
+def test_has_nothing_to_do_where_nothing_is_wanted(workshop: Workshop, stage: Rehearsal) -> None:
+    jobs.ask_at(stage.url)
+    assert jobs.answer_essay(workshop.essay_id) == "nothing to do"
+    assert jobs.answer_essay(4711) == "nothing to do"
+    workshop.take_back(workshop.asked())
+    assert jobs.answer_essay(workshop.essay_id) == "nothing to do"
+    workshop.asked()
+    workshop.pause()
+    assert jobs.answer_essay(workshop.essay_id) == "nothing to do"
+
+
+# sweep
+
+
+def test_gives_the_requests_of_a_lost_worker_to_another(workshop: Workshop) -> None:
+    workshop.asked()
+    with pytest.raises(ZeroDivisionError):
+        workshop.sit(ScriptedModel(ZeroDivisionError()))
+    assert jobs.sweep() == "0 lost claims, 0 lapsed proposals, 0 essays nudged"
+    workshop.time_passes()
+    assert jobs.sweep() == "1 lost claims, 0 lapsed proposals, 1 essays nudged"
+    assert workshop.states() == ["waiting"]
+    assert jobs.sweep() == "0 lost claims, 0 lapsed proposals, 1 essays nudged"
+
+
+def test_lets_proposals_lapse(workshop: Workshop) -> None:
+    comment_id = workshop.asked()
+    workshop.sit(ScriptedModel())
+    [reply] = workshop.replies(comment_id)
+    with workshop.site.database.sessions.begin() as session:
+        reason = "It would tell a reader where a private person lives."
+        seen = workshop._stored(reply.submission_id)
+        moderator = workshop.people[0]
+        gate.reject(
+            session,
+            reply.submission_id,
+            moderator=moderator,
+            seen=seen,
+            code="harm",
+            reason=reason,
+            lapse=timedelta(0),
+        )
+    assert jobs.sweep() == "0 lost claims, 1 lapsed proposals, 0 essays nudged"
+    assert jobs.sweep() == "0 lost claims, 0 lapsed proposals, 0 essays nudged"
+
+
+def test_nudges_again_what_lost_its_nudge(open_workshop: Open, valkey_url: str) -> None:
+    workshop = open_workshop(nudges=queues.RedisNudges(valkey_url))
+    other = workshop.essay("# On work\n\nI work no more.")
+    workshop.asked("One.")
+    workshop.asked("Two.")
+    workshop.asked("Three.", essay_id=other)
+    essays = [workshop.essay_id, workshop.essay_id, other]
+    assert nudged(valkey_url) == [["workers.jobs.answer_essay", None, [each], {}] for each in essays]
+    with Redis.from_url(valkey_url) as client:
+        client.flushall()
+    assert nudged(valkey_url) == []
+    assert jobs.sweep() == "0 lost claims, 0 lapsed proposals, 2 essays nudged"
+    assert nudged(valkey_url) == [["workers.jobs.answer_essay", None, [each], {}] for each in set(essays)]
+
+
+def test_leaves_alone_what_is_not_due(workshop: Workshop, valkey_url: str) -> None:
+    workshop.asked()
+    workshop.sit(ScriptedModel(PassingTrouble("The API is failing.", tries=1)))
+    assert jobs.sweep() == "0 lost claims, 0 lapsed proposals, 0 essays nudged"
+    workshop.time_passes()
+    assert jobs.sweep() == "0 lost claims, 0 lapsed proposals, 1 essays nudged"
+
+
+def test_sweeps_without_redis(
+    workshop: Workshop, at_work: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    workshop.asked()
+    at_work(REDIS_URL=NOBODY)
+    with caplog.at_level(logging.DEBUG):
+        assert jobs.sweep() == "0 lost claims, 0 lapsed proposals, 1 essays nudged"
+        jobs.nudge_sweep(NOBODY)
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == [
+        f"no nudge for essay {workshop.essay_id}, the sweep will find it: ConnectionError",
+        "no first sweep: ConnectionError",
+    ]
+    assert "nonexistent" not in caplog.text
+
+
+def test_asks_for_a_sweep_at_once(valkey_url: str) -> None:
+    jobs.nudge_sweep(valkey_url)
+    assert nudged(valkey_url) == [["workers.jobs.sweep", None, [], {}]]

@@ -1,0 +1,79 @@
+import pytest
+
+from bridge import settings
+from bridge.settings import SettingsRefused
+from workers.rehearsal import MalformedSetting, RehearsalSettings
+from workers.settings import WorkerSettings
+
+KEY = "sk-ant-KEY-CANARY"
+
+
+def load(monkeypatch: pytest.MonkeyPatch, **environment: str) -> WorkerSettings:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return settings.load(WorkerSettings)
+
+
+def test_rehearses_for_want_of_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = load(monkeypatch)
+    assert asked.rehearses
+    assert (asked.anthropic_api_key, asked.anthropic_base_url, asked.calls_at_once) == (None, None, 8)
+    assert asked.rehearsal == RehearsalSettings(0.5, "", "")
+
+
+@pytest.mark.parametrize("key", ["", " ", "\n"])
+def test_takes_an_empty_key_for_none(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    assert load(monkeypatch, ANTHROPIC_API_KEY=key).rehearses
+
+
+@pytest.mark.parametrize("key", [KEY, f"{KEY}\n", f" {KEY}\r\n"])
+def test_strips_the_key_of_what_the_sdk_would_stumble_over(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    asked = load(monkeypatch, ANTHROPIC_API_KEY=key)
+    assert asked.anthropic_api_key == KEY
+    assert not asked.rehearses
+
+
+def test_shows_the_key_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = load(monkeypatch, ANTHROPIC_API_KEY=KEY)
+    assert KEY not in f"{asked!r} {asked}"
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("", None),
+        (" ", None),
+        ("http://127.0.0.1:9", "http://127.0.0.1:9"),
+        ("https://api.example/\n", "https://api.example"),
+        ("https://api.example/v1", "https://api.example"),
+        ("https://api.example/v1/", "https://api.example"),
+        ("https://api.example/proxy/v1", "https://api.example/proxy"),
+    ],
+)
+def test_mends_the_address_of_the_api(monkeypatch: pytest.MonkeyPatch, given: str, taken: str | None) -> None:
+    assert load(monkeypatch, ANTHROPIC_BASE_URL=given).anthropic_base_url == taken
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ANTHROPIC_BASE_URL", "api.SECRET.example"),
+        ("ANTHROPIC_BASE_URL", "ftp://SECRET.example"),
+        ("CALLS_AT_ONCE", "0"),
+        ("CALLS_AT_ONCE", "257"),
+        ("CALLS_AT_ONCE", "SECRET"),
+        ("REHEARSAL_LATENCY", "-1"),
+    ],
+)
+def test_refuses_by_name_what_makes_no_sense(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    with pytest.raises(SettingsRefused, match=f"^{name}: ") as refused:
+        load(monkeypatch, **{name: value})
+    assert "SECRET" not in str(refused.value)
+
+
+def test_hands_the_rehearsal_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {"REHEARSAL_LATENCY": "0", "REHEARSAL_FAULTS": "drop:0.5", "REHEARSAL_LIMITS": "requests=5"}
+    assert load(monkeypatch, **environment).rehearsal == RehearsalSettings(0, "drop:0.5", "requests=5")
+    monkeypatch.setenv("REHEARSAL_FAULTS", "nonsense")
+    with pytest.raises(MalformedSetting, match="REHEARSAL_FAULTS"):
+        _ = settings.load(WorkerSettings).rehearsal
