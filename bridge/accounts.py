@@ -172,6 +172,7 @@ def _role(session: Session, name: str) -> Role:
 
 def _address(email: str) -> str:
     try:
-        return validate_email(email, check_deliverability=False).normalized
+        # Sign-in finds an address however it is written, so two that differ only in case are one.
+        return validate_email(email, check_deliverability=False).normalized.lower()
     except EmailNotValidError as refused:
         raise AccountRefused(f"{email} cannot be an e-mail address: {refused}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import Info, OpenAPI
 from flask_security import Security, SQLAlchemySessionUserDatastore
 from jinja2 import StrictUndefined
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm import scoped_session
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from bridge import migrate, settings, words
@@ -34,7 +35,7 @@ def create_app(site: Site | None = None) -> Flask:
     """Return the WSGI application. Raises `migrate.SchemaRefused` rather than serve from an unguarded database."""
     site = site or open_site(settings.load(settings.Settings))
     migrate.check(site.database.reading)
-    app = OpenAPI(
+    app = Application(
         "bridge",
         root_path=str(HERE),
         template_folder=str(HERE / "templates" if (HERE / "templates").is_dir() else HERE.parent / "templates"),
@@ -45,14 +46,14 @@ def create_app(site: Site | None = None) -> Flask:
         doc_ui=False,
     )
     app.extensions["site"] = site
-    app.json = StrictJson(app)
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.config.update(_config(site))
+    app.after_request(headers.protect)  # The first to be registered is the last to run.
     _sign_in(app, site)
+    app.json = StrictJson(app)  # After Flask-Security, which puts a lenient one in its place.
     access.csrf.init_app(app)
     app.before_request(access.guard)
-    app.after_request(headers.protect)
     problems.register(app)
     app.register_api(api)
     app.register_blueprint(pages)
@@ -70,6 +71,16 @@ def create_app(site: Site | None = None) -> Flask:
     return app
 
 
+class Application(OpenAPI):
+    """An application whose log of an accident tells the place and never the words."""
+
+    def log_exception(self, exc_info: Any) -> None:
+        """Log where it happened: a database's message may quote the row, and an address may be the key to a letter."""
+        kind, _, places = exc_info
+        told = "".join(traceback.format_tb(places))
+        self.logger.error("%s at %s, and where it came from:\n%s", kind.__name__, request.endpoint, told)
+
+
 class StrictJson(DefaultJSONProvider):
     """JSON as its standard has it: UTF-8 only, no NaN, no Infinity."""
 
@@ -80,16 +91,13 @@ class StrictJson(DefaultJSONProvider):
 
 
 class WholeBodies:
-    """Keep granian's shortened bodies out: a cut body would pass as whole, a chunked one be cut silently."""
+    """Keep granian's shortened bodies out: a cut one would pass as whole. `access.guard` refuses chunked ones."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self._app = app
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer 411 to a body of unknown length; else let Werkzeug count the bytes it was promised."""
-        if environ.get("HTTP_TRANSFER_ENCODING"):
-            start_response("411 Length Required", [("Content-Type", "text/plain"), ("Content-Length", "0")])
-            return []
+        """Let Werkzeug count the bytes it was promised."""
         environ.pop("wsgi.input_terminated", None)
         return self._app(environ, start_response)
 
@@ -139,13 +147,8 @@ def _config(site: Site) -> dict[str, Any]:
 
 
 def _sign_in(app: Flask, site: Site) -> None:
-    database = site.database
-
-    def session_for_request() -> Session:
-        # A GET reads with a session that cannot write, so that it changes nothing whatever a library does.
-        return (database.reading_sessions if request.method in access.SAFE else database.sessions)()
-
-    users: scoped_session[Session] = scoped_session(session_for_request)  # type: ignore[arg-type]
+    # Signing in only reads. With a session that can write, SQLite's one writer would wait for each password's hash.
+    users = scoped_session(site.database.reading_sessions)
     app.extensions["security_settings"] = Security(app, SQLAlchemySessionUserDatastore(users, User, Role, None))
 
     @app.teardown_appcontext
@@ -154,7 +157,7 @@ def _sign_in(app: Flask, site: Site) -> None:
 
 
 def _lower(address: str) -> str | None:
-    return address.strip().lower() if "@" in address else None
+    return address.strip().lower() if "@" in address and address.isprintable() else None
 
 
 def _day(at: datetime) -> str:

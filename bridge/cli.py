@@ -14,7 +14,7 @@ from typing import Any
 import click
 from sqlalchemy.exc import OperationalError
 
-from bridge import accounts, essays, migrate, reviews, settings, voices, words
+from bridge import accounts, db, essays, migrate, reviews, settings, voices, words
 from bridge.site import Site, open_site
 from moderation import errors, ledger, moderators
 from moderation.types import Digest, Kind, Rejection
@@ -22,11 +22,13 @@ from moderation.types import Digest, Kind, Rejection
 _REFUSALS = (
     settings.SettingsRefused,
     migrate.SchemaRefused,
+    db.WrongRole,
     accounts.AccountRefused,
     essays.EssayRefused,
     voices.VoiceRefused,
     words.WordsRefused,
     errors.Refused,
+    errors.NotWhatWasReviewed,
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import string
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -20,11 +22,14 @@ from bridge.records import Comment, Essay, IdempotencyKey, Reply, ReplyRequest, 
 from bridge.site import Site
 from moderation import gate, moderators
 from moderation.base import now
+from moderation.errors import AlreadyDecided, NoLongerPending
 from moderation.queue import pending
 from moderation.release import released, standing
 from moderation.types import Digest, Kind, Pending, Released, Standing, State, SubmissionId
 
 SITE_NAME = "Emeritus"
+KEY_BITS = 128
+"""What a key without an author's secret must be able to carry (SECURITY, R9)."""
 
 
 class CommentRefused(Exception):
@@ -49,7 +54,7 @@ class KeyTooWeak(CommentRefused):
     """Raised when an Idempotency-Key without an author's secret could be guessed: its answer opens the letter."""
 
     def __init__(self) -> None:
-        super().__init__("Without author_secret, Idempotency-Key must carry 128 random bits: 22 characters or more.")
+        super().__init__("Without author_secret, Idempotency-Key must carry 128 random bits, as 32 hex digits do.")
 
 
 class KeyUsedForOtherWords(CommentRefused):
@@ -71,6 +76,20 @@ class NotAnAddress(CommentRefused):
 
     def __init__(self) -> None:
         super().__init__("This e-mail address cannot be right. Mend it, or leave it out: you need none.")
+
+
+class DecidedMeanwhile(CommentRefused):
+    """Raised when an author changes a letter that no longer waits."""
+
+    def __init__(self) -> None:
+        super().__init__("Your letter no longer waits for a person, so it cannot be changed. Your new words are below.")
+
+
+class NotPosted(CommentRefused):
+    """Raised when an author takes back a letter that was rejected."""
+
+    def __init__(self) -> None:
+        super().__init__("This letter was not posted, so there is nothing to take back.")
 
 
 class ReplyStatus(StrEnum):
@@ -117,6 +136,7 @@ class Held:
     standing: Standing
     reply_status: ReplyStatus
     voice: Voice
+    wants_reply: bool
     waiting: Pending | None
     out: Released | None
     reply_id: str | None
@@ -149,9 +169,9 @@ def receive_comment(
     With *key*, a repeat of the same letter by the same author receives the first one's receipt and adds nothing.
     Raises `words.WordsRefused`, `essays.NoSuchEssay`, or a `CommentRefused`.
     """
-    if author_secret is not None and not 32 <= len(author_secret) <= 128:
+    if author_secret is not None and not (32 <= len(author_secret) <= 128 and author_secret.isascii()):
         raise SecretRefused
-    if key is not None and author_secret is None and len(key) < 22:
+    if key is not None and author_secret is None and _bits_at_most(key) < KEY_BITS:
         raise KeyTooWeak
     secret = author_secret or _first_secret(site.keys, slug, key)
     with site.database.reading_sessions() as session:
@@ -211,37 +231,45 @@ def _receive(site: Site, slug: str, letter: Letter, key: str | None, secret: str
 def change_comment(site: Site, public_id: str, letter: Letter) -> None:
     """Replace a pending comment's words by new ones: a new submission, and the old one is superseded.
 
-    Raises `words.WordsRefused`, `NoSuchComment`, or the gate's `AlreadyDecided` or `NoLongerPending`.
+    Raises `words.WordsRefused`, `NoSuchComment`, `DecidedMeanwhile`, or the gate's `NothingToAnswer`.
     """
     with site.database.reading_sessions() as session:
         letter = check(session, letter)
     with site.database.sessions.begin() as session:
         comment, essay = _comment(session, public_id)
         parent = session.get(Reply, comment.parent_id) if comment.parent_id else None
-        comment.submission_id = intake.submit(
-            session,
-            Kind.COMMENT,
-            author=letter.author,
-            body=letter.body,
-            in_answer_to=SubmissionId(parent.submission_id if parent else essay.submission_id),
-            essay=SubmissionId(essay.submission_id),
-            supersedes=SubmissionId(comment.submission_id),
-        )
+        try:
+            comment.submission_id = intake.submit(
+                session,
+                Kind.COMMENT,
+                author=letter.author,
+                body=letter.body,
+                in_answer_to=SubmissionId(parent.submission_id if parent else essay.submission_id),
+                essay=SubmissionId(essay.submission_id),
+                supersedes=SubmissionId(comment.submission_id),
+            )
+        except (AlreadyDecided, NoLongerPending):
+            # Who decided is for the desk to know.
+            raise DecidedMeanwhile from None
         comment.wants_reply = letter.wants_reply
 
 
 def take_back(site: Site, public_id: str) -> None:
     """Take a comment back, pending or posted, and with it its reply and the request for one. Twice changes nothing.
 
-    Raises `NoSuchComment`, or `AlreadyDecided` for a comment that was not posted: there is nothing to take back.
+    Raises `NoSuchComment` or `NotPosted`.
     """
     with site.database.sessions.begin() as session:
         comment, _ = _comment(session, public_id)
-        gate.withdraw(session, comment.submission_id, by="author")
+        # First, for it waits until an answer that is just being recorded is recorded: then its reply is found below.
+        replies.no_longer_wanted(session, comment.id)
+        try:
+            gate.withdraw(session, comment.submission_id, by="author")
+        except AlreadyDecided:
+            raise NotPosted from None
         reply = session.scalar(select(Reply).where(Reply.comment_id == comment.id))
         if reply is not None and standing(session, [reply.submission_id])[reply.submission_id].state != State.REJECTED:
             gate.withdraw(session, reply.submission_id, by="author")
-        replies.no_longer_wanted(session, comment.id)
 
 
 def held(site: Site, public_id: str) -> Held:
@@ -262,6 +290,7 @@ def held(site: Site, public_id: str) -> Held:
             standing=how,
             reply_status=reply_status,
             voice=session.get_one(Voice, essay.voice_id),
+            wants_reply=comment.wants_reply,
             waiting=pending(session, comment.submission_id),
             out=released(session, [comment.submission_id]).get(comment.submission_id),
             reply_id=reply.public_id if reply and reply_status is ReplyStatus.RELEASED else None,
@@ -330,6 +359,18 @@ def _earlier(session: Session, keys: Keys, author_digest: str, key: str, slug: s
     if kept.content_digest != _content_digest(keys, slug, letter):
         raise KeyUsedForOtherWords
     return session.get_one(Comment, kept.comment_id)
+
+
+def _bits_at_most(key: str) -> float:
+    """Return the most random bits that *key* can carry, going by the characters it is made of."""
+    if len(set(key)) < 8:
+        return 0  # Of 128 random bits in hex, a run of so few different digits comes up once in ten million.
+    digits = key.replace("-", "")  # As in a UUID; in other alphabets the hyphen is a character like any.
+    if digits.isdecimal():
+        return len(digits) * math.log2(10)
+    if set(digits) <= set(string.hexdigits):
+        return len(digits) * 4
+    return len(key) * 6
 
 
 def _address(given: str) -> str:

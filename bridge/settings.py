@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import tempfile
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +15,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_SAMPLE_KEYS = {"changeme", "change-me", "secret", "dev", "development", "secret-key", "your-secret-key"}
+_SAMPLES = ("change", "secret", "example", "password", "development", "0123456789", "abcdefghij")
+"""What a key that somebody typed, or left as a README had it, is made of; a random one has none of them."""
 _LEAST_KEY = 32
 
 
@@ -45,7 +49,6 @@ class Settings(BaseSettings):
     trusted_proxies: int = Field(0, ge=0, le=9, description="How many proxies in front may tell a reader's address.")
     veto_quorum: Literal[1, 2] = Field(2, description="How many moderators a veto takes.")
     veto_lapse: int = Field(7, ge=1, le=365, description="Days after which a veto proposal lapses.")
-    rate_limits: Literal["on", "off"] = Field("on", description="`off` lifts every limit on readers, for load tests.")
 
     @field_validator("database_url", "database_owner_url")
     @classmethod
@@ -63,14 +66,14 @@ class Settings(BaseSettings):
     def _an_origin(cls, url: str | None) -> str | None:
         if url is None:
             return None
-        if not url.startswith(("http://", "https://")) or url.count("/") > 3:
+        if not re.fullmatch(r"https?://[^\s/?#@\\]+/?", url):
             raise ValueError("must be a scheme and a host, such as https://letters.example.org")
         return url.rstrip("/")
 
     @field_validator("secret_key")
     @classmethod
     def _a_real_key(cls, key: str | None) -> str | None:
-        if key is not None and (len(key) < _LEAST_KEY or key.lower() in _SAMPLE_KEYS or len(set(key)) < 8):
+        if key is not None and not _is_random(key):
             raise ValueError(f"is too short or a sample; it needs {_LEAST_KEY} random characters, or leave it unset")
         return key
 
@@ -113,19 +116,31 @@ class Settings(BaseSettings):
         if self.secret_key:
             return self.secret_key
         kept = self.data / "secret.key"
-        try:
-            return kept.read_text().strip()
-        except FileNotFoundError:
-            pass
-        self.data.mkdir(parents=True, exist_ok=True)
-        try:
-            # O_EXCL: of two processes that start at once, one makes the key and the other reads it.
-            made = os.open(kept, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        except FileExistsError:
-            return kept.read_text().strip()
+        if not kept.exists():
+            self.data.mkdir(parents=True, exist_ok=True)
+            _keep_whole(kept, secrets.token_urlsafe(48) + "\n")
+        key = kept.read_text().strip()
+        if not _is_random(key):
+            raise SettingsRefused(f"{kept}: holds no key; put yours back, or remove the file and a new one is made.")
+        return key
+
+
+def _is_random(key: str) -> bool:
+    """Whether *key* looks random, which is all that can be told."""
+    return len(key) >= _LEAST_KEY and len(set(key)) >= 8 and not any(sample in key.lower() for sample in _SAMPLES)
+
+
+def _keep_whole(where: Path, text: str) -> None:
+    """Make the file *where*, for its owner only, with all of *text* or not at all; one that is there stays."""
+    made, unfinished = tempfile.mkstemp(dir=where.parent, prefix=where.name)  # It makes files with mode 0600.
+    try:
         with os.fdopen(made, "w") as file:
-            file.write(secrets.token_urlsafe(48) + "\n")
-        return kept.read_text().strip()
+            file.write(text)
+        # Of two processes that start at once one links its file, and the other finds that one whole.
+        with suppress(FileExistsError):
+            os.link(unfinished, where)
+    finally:
+        os.unlink(unfinished)
 
 
 S = TypeVar("S", bound=Settings)

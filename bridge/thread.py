@@ -17,6 +17,8 @@ from moderation.release import approved_ids, released, standing
 from moderation.types import Released
 
 LETTERS_A_PAGE = 50
+READ_AT_MOST = 2000
+"""The most comments of one thread that a prompt is made from."""
 
 
 class NotPublic(Exception):
@@ -64,7 +66,7 @@ class PostedComment:
     """What a reader is told where there is no reply: "declined", "withheld" or "not_chosen", else None."""
     number: int
     below: list[PostedComment] = field(default_factory=list)
-    """Comments in answer to the reply, oldest first; filled by `conversation` only."""
+    """Comments in answer to the reply, even a withdrawn one, oldest first; filled by `conversation` only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +106,17 @@ def conversation(
     posted = _posted(session, letters)
     level = posted
     while level:
-        by_reply = {letter.reply.public_id: letter for letter in level if letter.reply is not None}
-        answering = session.scalars(
-            select(Comment)
+        above = {letter.number: letter for letter in level}
+        # By the comment that was answered, not by its reply: what answers a withdrawn reply still stands.
+        answering = session.execute(
+            select(Comment, Reply.comment_id)
             .join(Reply, Reply.id == Comment.parent_id)
-            .where(Reply.public_id.in_(by_reply), Comment.submission_id.in_(approved_ids()))
+            .where(Reply.comment_id.in_(above), Comment.submission_id.in_(approved_ids()))
             .order_by(Comment.id)
         ).all()
-        level = _posted(session, answering)
-        for letter in level:
-            by_reply[letter.answers or ""].below.append(letter)
+        level = _posted(session, [comment for comment, _ in answering])
+        for letter, (_, answered) in zip(level, answering, strict=True):
+            above[answered].below.append(letter)
     return posted
 
 
@@ -162,13 +165,18 @@ def posted_reply(session: Session, public_id: str) -> tuple[PostedReply, PostedC
 
 
 def exchanges(session: Session, essay_id: int, *, without: Collection[int] = ()) -> list[Exchange]:
-    """Return what is released under an essay as the model may read it, oldest first, but for the comments *without*."""
-    rows = session.execute(
+    """Return what is released under an essay as the model may read it, oldest first, but for the comments *without*.
+
+    Only the newest `READ_AT_MOST` comments: more would not fit into a prompt anyway.
+    """
+    newest_first = session.execute(
         select(Comment, Reply)
         .outerjoin(Reply, Reply.id == Comment.parent_id)
         .where(Comment.essay_id == essay_id, Comment.submission_id.in_(approved_ids()), Comment.id.not_in(without))
-        .order_by(Comment.id)
+        .order_by(Comment.id.desc())
+        .limit(READ_AT_MOST)
     ).all()
+    rows = newest_first[::-1]
     replies = {
         reply.comment_id: reply.submission_id
         for reply in session.scalars(select(Reply).where(Reply.comment_id.in_([comment.id for comment, _ in rows])))
@@ -196,18 +204,10 @@ def _posted(session: Session, comments: Sequence[Comment]) -> list[PostedComment
             .where(Reply.comment_id.in_(ids))
         )
     }
-    outcomes = dict(
-        session.execute(select(ReplyRequest.comment_id, ReplyRequest.state).where(ReplyRequest.comment_id.in_(ids)))
-        .tuples()
-        .all()
-    )
-    parents = dict(
-        session.execute(
-            select(Reply.id, Reply.public_id).where(Reply.id.in_({c.parent_id for c in comments if c.parent_id}))
-        )
-        .tuples()
-        .all()
-    )
+    requests = select(ReplyRequest.comment_id, ReplyRequest.state).where(ReplyRequest.comment_id.in_(ids))
+    outcomes = {comment_id: state for comment_id, state in session.execute(requests)}  # noqa: C416  (As below.)
+    answered = select(Reply.id, Reply.public_id).where(Reply.id.in_({c.parent_id for c in comments if c.parent_id}))
+    parents = {id_: public_id for id_, public_id in session.execute(answered)}  # noqa: C416  (dict() finds no types.)
     out = released(session, [*(c.submission_id for c in comments), *(r.submission_id for r, _, _ in answers.values())])
     how = standing(session, [comment.submission_id for comment in comments])
     people = moderators.named(session, {words.approved_by for words in out.values()})

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from flask import Flask, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from flask_wtf.csrf import CSRFProtect
-from werkzeug.exceptions import Forbidden, Unauthorized, UnsupportedMediaType
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    LengthRequired,
+    NotFound,
+    Unauthorized,
+    UnsupportedMediaType,
+)
 
 from bridge import accounts
 from bridge.site import Site
@@ -35,14 +44,21 @@ class Access(StrEnum):
     """A moderator's token."""
     DECIDER = "decider"
     """A moderator's token that may decide, not only read."""
+    NOBODY = "nobody"
+    """A library's address that this site has no use for."""
 
 
 V = TypeVar("V", bound=Callable[..., Any])
+
+_WITHIN = re.compile(r"/(?!/)[^\\\x00-\x20]*")
+"""A path on this host, also to a browser, which takes a backslash for a slash and drops white space."""
 
 _OF_LIBRARIES = {
     "static": Access.PUBLIC,
     "security.login": Access.SIGN_IN,
     "security.logout": Access.MODERATOR,
+    "security.verify": Access.NOBODY,
+    "security.static": Access.NOBODY,
 }
 
 
@@ -76,12 +92,19 @@ def current_moderator() -> Moderator:
 
 def guard() -> ResponseReturnValue | None:
     """Let the request through to its view, or answer it here. Runs before every request."""
+    if "Transfer-Encoding" in request.headers:
+        # granian cuts a body of unknown length at its bound and passes the piece off as the whole.
+        raise LengthRequired
     endpoint = request.endpoint
     if endpoint is None:
         return None  # No such address: 404 follows.
+    if "\x00" in request.path or any("\x00" in value for value in request.args.values()):
+        raise NotFound  # Nothing has such an address, and PostgreSQL takes no NUL even to say so.
     access = declared(current_app, endpoint)
     if access is None:
         raise Forbidden
+    if access is Access.NOBODY:
+        raise NotFound
     if access in {Access.BEARER, Access.DECIDER}:
         return _admit_bearer(access)
     if request.method not in SAFE:
@@ -90,9 +113,19 @@ def guard() -> ResponseReturnValue | None:
         # No cookie means anything to the API, so nothing here needs a CSRF token; forms of other sites are refused.
         _admit_json()
         return None
+    if request.method not in SAFE:
+        _admit_form()
     if access is Access.MODERATOR:
         return _admit_moderator()
-    if access is Access.SIGN_IN and request.method not in SAFE:
+    if access is Access.SIGN_IN:
+        return _admit_sign_in()
+    return None
+
+
+def _admit_sign_in() -> ResponseReturnValue | None:
+    if not all(_WITHIN.fullmatch(leads) for leads in request.values.getlist("next") if leads):
+        return redirect(url_for(request.endpoint or ""))  # Sign-in leads home, then.
+    if request.method not in SAFE:
         csrf.protect()
     return None
 
@@ -134,6 +167,20 @@ def _admit_json() -> None:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("The body must be JSON, sent as application/json.")
     request.get_json()
+
+
+def _admit_form() -> None:
+    """Read a form here, strictly: Werkzeug would put other characters in the place of those that are not UTF-8."""
+    sent = request.get_data(cache=True)
+    if request.mimetype == "application/x-www-form-urlencoded":
+        sent = unquote_to_bytes(sent)
+    try:
+        sent.decode()
+    except UnicodeDecodeError:
+        raise BadRequest("This form is not UTF-8 text. Nothing was changed.") from None
+    # Words have a door of their own, which tells their author; what else has a NUL was not written by a browser.
+    if any("\x00" in value for name, value in request.form.items() if name not in {"author", "body"}):
+        raise BadRequest("This form cannot be read. Nothing was changed.")
 
 
 def _refuse_other_sites() -> None:

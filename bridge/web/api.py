@@ -17,6 +17,7 @@ from bridge.reviews import Context
 from bridge.thread import PostedComment, PostedReply
 from bridge.web import shapes
 from bridge.web.access import Access, current_moderator, open_to, site
+from bridge.words import essay_text, essay_title, opening
 from moderation import ledger, reasons
 from moderation.digest import FORMAT
 from moderation.types import Digest, Kind, Rejection, Released, State, Tray
@@ -294,7 +295,8 @@ def _context(context: Context) -> dict[str, Any]:
     told: dict[str, Any] = {
         "essay": {
             "slug": context.essay.slug,
-            "body": context.essay_words.body if context.essay_words else None,
+            "title": essay_title(context.essay_words.body) if context.essay_words else None,
+            "opening": opening(essay_text(context.essay_words.body), 500) if context.essay_words else None,
             "digest": context.essay_words.digest if context.essay_words else None,
         },
         "voice": context.voice.name,

@@ -23,14 +23,14 @@ def index() -> ResponseReturnValue:
     return _page(None)
 
 
-@desk.get("/submissions/<int:submission_id>")
+@desk.get("/submissions/<int(max=2147483647):submission_id>")
 @open_to(Access.MODERATOR)
 def submission(submission_id: int) -> ResponseReturnValue:
     """Show the queue with one submission opened."""
     return _page(submission_id)
 
 
-@desk.post("/submissions/<int:submission_id>/approval")
+@desk.post("/submissions/<int(max=2147483647):submission_id>/approval")
 @open_to(Access.MODERATOR)
 def create_approval(submission_id: int) -> ResponseReturnValue:
     """Approve a submission verbatim."""
@@ -42,14 +42,14 @@ def create_approval(submission_id: int) -> ResponseReturnValue:
     return redirect(_next("approved"), 303)
 
 
-@desk.get("/submissions/<int:submission_id>/rejection")
+@desk.get("/submissions/<int(max=2147483647):submission_id>/rejection")
 @open_to(Access.MODERATOR)
 def rejection_form(submission_id: int) -> ResponseReturnValue:
     """Show the form that rejects a comment, or proposes or confirms a veto."""
     return _page(submission_id, rejecting=True)
 
 
-@desk.post("/submissions/<int:submission_id>/rejection")
+@desk.post("/submissions/<int(max=2147483647):submission_id>/rejection")
 @open_to(Access.MODERATOR)
 def create_rejection(submission_id: int) -> ResponseReturnValue:
     """Reject a comment, or take one step towards vetoing a model's words."""

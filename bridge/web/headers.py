@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response, current_app, request
+from flask import Response, current_app, request, session
 
 from bridge.web.access import Access, declared, site
 
@@ -30,6 +30,9 @@ def protect(response: Response) -> Response:
     elif request.endpoint != "static" and "Cache-Control" not in headers:
         # What a page shows changes with each decision: ask again before showing it from a cache.
         headers["Cache-Control"] = "no-cache"
+    if not _is_private() and not session.modified:
+        # Flask-Security looks at every session. What is public is the same for everybody all the same, so no "Vary".
+        session.accessed = False
     return response
 
 

@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as BaseResponse
 
 from bridge import comments, db, essays, intake, markup, thread
-from bridge.comments import CommentRefused, Letter
+from bridge.comments import CommentRefused, DecidedMeanwhile, KeyUsedForOtherWords, Letter
 from bridge.essays import Published
 from bridge.site import Site
 from bridge.thread import PostedComment
 from bridge.web.access import Access, open_to, site
 from bridge.words import COMMENT_LENGTH, WordsRefused
 from moderation import base, reasons
-from moderation.errors import AlreadyDecided, NoLongerPending
+from moderation.errors import NothingToAnswer
 from moderation.types import Kind, Released
 
 pages = Blueprint("pages", __name__)
@@ -82,11 +82,21 @@ def create_comment(slug: str) -> ResponseReturnValue:
         if key is None or "preview" in request.form:
             return _preview(slug, letter)
         receipt = comments.receive_comment(site(), slug, letter, key=key, author_secret=_author_secret())
+    except KeyUsedForOtherWords:
+        # Sent, then back to the preview and other words sent from there: another letter, so it is shown once more.
+        return _preview(slug, letter)
     except (WordsRefused, CommentRefused) as refused:
         return _refused(slug, letter, refused)
     response = redirect(url_for("pages.letter", token=receipt.token), 303)
     _remember_author(response, receipt.author_secret)
     return response
+
+
+@pages.get("/essays/<slug>/comments")
+@open_to(Access.PUBLIC)
+def comments_of(slug: str) -> ResponseReturnValue:
+    """Lead whoever loads the form's address again back to the essay."""
+    return redirect(url_for("pages.essay", slug=slug))
 
 
 @pages.get("/letters/<token>")
@@ -106,7 +116,7 @@ def change_form(token: str) -> ResponseReturnValue:
     held = comments.held(site(), comments.opened_by(site(), token))
     if held.waiting is None:
         return redirect(url_for("pages.letter", token=token), 303)
-    before = Letter(held.waiting.author, held.waiting.body)
+    before = Letter(held.waiting.author, held.waiting.body, wants_reply=held.wants_reply)
     return render_template("change.html", held=held, letter=before, token=token, refused=None, limit=COMMENT_LENGTH)
 
 
@@ -118,9 +128,9 @@ def change(token: str) -> ResponseReturnValue:
     letter = _letter_from_form()
     try:
         comments.change_comment(site(), public_id, letter)
-    except (WordsRefused, CommentRefused, AlreadyDecided, NoLongerPending) as refused:
+    except (WordsRefused, CommentRefused, NothingToAnswer) as refused:
         held = comments.held(site(), public_id)
-        status = 409 if isinstance(refused, AlreadyDecided | NoLongerPending) else 422
+        status = 409 if isinstance(refused, DecidedMeanwhile) else 422
         page = render_template(
             "change.html", held=held, letter=letter, token=token, refused=refused, limit=COMMENT_LENGTH
         )
@@ -197,7 +207,7 @@ def _preview(slug: str, letter: Letter) -> ResponseReturnValue:
         checked = comments.check(session, letter)
     html = markup.render(checked.body, Kind.COMMENT.value)
     return render_template(
-        "preview.html", found=found, letter=letter, html=html, token=_new_token(slug), limit=COMMENT_LENGTH
+        "preview.html", found=found, letter=checked, html=html, token=_new_token(slug), limit=COMMENT_LENGTH
     )
 
 

@@ -11,10 +11,12 @@ from flask_wtf.csrf import CSRFError
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from bridge import comments, db, essays, thread, words
+from bridge.web.access import site
 from moderation import errors
+from moderation.release import standing
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,8 @@ _STATUS: dict[type[Exception], int] = {
     essays.NoSuchEssay: 404,
     comments.NoSuchComment: 404,
     comments.CommentRefused: 422,
+    comments.DecidedMeanwhile: 409,
+    comments.NotPosted: 409,
     thread.NotPublic: 404,
     thread.TakenBack: 410,
     words.WordsRefused: 422,
@@ -33,6 +37,16 @@ _STATUS: dict[type[Exception], int] = {
     errors.NothingToAnswer: 422,
     errors.Refused: 409,
 }
+_SENTENCES = {
+    400: "This request could not be read.",
+    403: "This is not open to you.",
+    404: "There is nothing at this address.",
+    405: "This address does not take that kind of request.",
+    413: "This is too large to be taken. A letter has 5,000 characters at most.",
+    415: "The body must be JSON, sent as application/json.",
+    500: "Something went wrong here. What you sent before is safe.",
+}
+"""What a refusal of the framework is called where it gives no reason of its own."""
 _FIELD: dict[type[Exception], str] = {
     comments.NothingToReplyTo: "parent",
     comments.NotAnAddress: "email",
@@ -90,6 +104,11 @@ def _answer(status: int, sentence: str, refused: Exception) -> ResponseReturnVal
         more["code"] = refused.code
     if isinstance(refused, errors.NotTheWordsStored):
         more["digest"] = refused.stored
+    if isinstance(refused, errors.AlreadyDecided | errors.NoLongerPending | errors.SecondModeratorNeeded):
+        with site().database.reading_sessions() as session:
+            more["digest"] = standing(session, [refused.submission_id])[refused.submission_id].digest
+    if isinstance(refused, errors.NoLongerPending):
+        more["state"] = refused.state
     if isinstance(refused, errors.AlreadyDecided):
         more |= {"verdict": refused.verdict, "moderator": refused.moderator}
     if isinstance(refused, errors.UnknownReasonCode):
@@ -105,7 +124,10 @@ def _http(refused: HTTPException) -> ResponseReturnValue:
     if refused.response is not None:
         return refused.response
     status = refused.code or 500
-    answer = make_response(_answer(status, refused.description or refused.name, refused))
+    ours = refused.description if refused.description != type(refused).description else None
+    answer = make_response(_answer(status, ours or _SENTENCES.get(status, refused.name), refused))
+    if isinstance(refused, MethodNotAllowed) and refused.valid_methods:
+        answer.headers["Allow"] = ", ".join(sorted(refused.valid_methods))
     if status == 401 and request.path.startswith("/api/"):
         answer.headers["WWW-Authenticate"] = 'Bearer realm="desk"'
     return answer
@@ -121,13 +143,23 @@ def _too_deep(refused: RecursionError) -> ResponseReturnValue:
 
 
 def _database_busy(refused: OperationalError | PoolTimeout) -> ResponseReturnValue:
-    if isinstance(refused, OperationalError) and not db.is_busy(refused):
+    if isinstance(refused, OperationalError) and not (db.is_busy(refused) or _is_out_of_reach(refused)):
         raise refused
     log.warning("database busy: %s", type(getattr(refused, "orig", refused)).__name__)
     sentence = "The records cannot be reached just now. Nothing was changed; please send it again in a moment."
     response = make_response(_answer(503, sentence, refused))
     response.headers["Retry-After"] = "5"
     return response
+
+
+def _is_out_of_reach(error: OperationalError) -> bool:
+    """Whether the disk takes no more or the server is not there: both may pass."""
+    if "disk I/O" in str(error.orig) or "unable to open" in str(error.orig):
+        return True
+    # psycopg's errors have a state, None where no server answered. 08 is a lost connection, 53 a lack of disk, memory
+    # or connections, 57P a server that stops or starts (PostgreSQL, appendix A).
+    state: str | None = getattr(error.orig, "sqlstate", "")
+    return state is None or state.startswith(("08", "53", "57P"))
 
 
 def _not_what_was_reviewed(refused: errors.NotWhatWasReviewed) -> ResponseReturnValue:

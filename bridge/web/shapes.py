@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+LARGEST = 2**31 - 1
+"""The largest number that either database keeps in its integer columns."""
+
+
+def _readable(text: str) -> str:
+    """Return *text*, unless it holds what is no character (SECURITY, T1)."""
+    if re.search("[\x00\ud800-\udfff]", text):
+        raise ValueError("holds a broken character")
+    return text
+
+
+Readable = Annotated[str, AfterValidator(_readable)]
 PublicId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 DigestText = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -25,10 +38,10 @@ class CommentIn(In):
 
     author: str = Field(description="The name shown, 1 to 80 characters in one line.", max_length=1000)
     body: str = Field(description="Markdown, 1 to 5,000 characters after normalising.")
-    email: str | None = Field(None, description="Optional; never shown.", max_length=320)
+    email: Readable | None = Field(None, description="Optional; never shown.", max_length=320)
     parent: PublicId | None = Field(None, description="The id of a released reply that this answers.")
     wants_reply: bool = Field(True, description="Whether the voice is asked for an answer.")
-    author_secret: str | None = Field(None, description="From an earlier receipt, to stay the same author.")
+    author_secret: Readable | None = Field(None, description="From an earlier receipt, to stay the same author.")
 
 
 class CommentHeaders(BaseModel):
@@ -158,20 +171,20 @@ class QueueQuery(BaseModel):
     essay: str | None = Field(None, description="An essay's slug.")
     tray: Literal["main", "likely_spam"] | None = None
     limit: int = Field(100, ge=1, le=100)
-    cursor: int = Field(0, ge=0)
+    cursor: int = Field(0, ge=0, le=LARGEST)
 
 
 class PageQuery(BaseModel):
     """Which page of a list is wanted."""
 
     limit: int = Field(100, ge=1, le=100)
-    cursor: int = Field(0, ge=0)
+    cursor: int = Field(0, ge=0, le=LARGEST)
 
 
 class LedgerQuery(BaseModel):
     """Which entries are wanted."""
 
-    after: int = Field(0, ge=0)
+    after: int = Field(0, ge=0, le=LARGEST)
     limit: int = Field(100, ge=1, le=100)
 
 
@@ -208,9 +221,9 @@ class RejectionIn(In):
     """A rejection of a comment, or one half of a veto."""
 
     digest: DigestText = Field(description="Of the words that were on your screen.")
-    reason_code: str = Field(max_length=64)
-    reason: str | None = Field(None, description="For the desk: with `other`, and 40 characters for a proposal.")
-    told: str | None = Field(None, description="For the author.")
+    reason_code: Readable = Field(max_length=64)
+    reason: Readable | None = Field(None, description="For the desk: with `other`, and 40 characters for a proposal.")
+    told: Readable | None = Field(None, description="For the author.")
 
 
 class DecisionOut(BaseModel):
@@ -261,4 +274,4 @@ class PublicIdPath(Addressed):
 class SubmissionPath(Addressed):
     """The id of a submission."""
 
-    id: int = Field(ge=1, le=2**31 - 1)
+    id: int = Field(ge=1, le=LARGEST)

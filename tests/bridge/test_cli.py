@@ -1,0 +1,310 @@
+"""The site's own commands, each once, on a database of their own."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from ground import postgres
+from ground.house import ADA, BEN, REASON, SECRET_KEY, SLUG, House, Tokens, site_over
+from sqlalchemy import text
+
+from bridge import cli, db
+from bridge.settings import Settings
+from moderation.writeonce import statements
+
+
+@click.group(cls=cli.OneSentence)
+def emeritus() -> None:
+    """As `workers.cli` has it, with the site's commands alone."""
+
+
+for command in cli.COMMANDS:
+    emeritus.add_command(command)
+
+
+def run(*arguments: str, **more: str) -> Result:
+    return CliRunner().invoke(emeritus, arguments, **more)  # type: ignore[arg-type]
+
+
+def told(*arguments: str) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(*arguments: str) -> str:
+    """Return the one sentence that a command ends with."""
+    result = run(*arguments)
+    assert result.exit_code != 0
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    sentence = result.stderr.strip().splitlines()[-1]
+    assert sentence.startswith("Error: ")
+    return sentence.removeprefix("Error: ")
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder without a database, and no setting of whoever runs the tests."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv("EMERITUS_ENV_FILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMERITUS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
+    return tmp_path
+
+
+@pytest.fixture
+def kept(bare: Path, furnished: tuple[Path, Tokens]) -> Iterator[House]:
+    """A furnished site where the commands look for it."""
+    (bare / "data").mkdir()
+    (bare / "data" / "emeritus.db").write_bytes(furnished[0].read_bytes())
+    database = db.connect(f"sqlite:///{bare / 'data' / 'emeritus.db'}")
+    yield House(site_over(database, bare / "data"), furnished[1])
+    database.dispose()
+
+
+def owner(folder: Path, *sql: str) -> None:
+    """Do what only the owner of the file can."""
+    engine = db.owner_engine(f"sqlite:///{folder / 'data' / 'emeritus.db'}")
+    with engine.begin() as connection:
+        for statement in sql:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+# migrate
+
+
+def test_makes_the_database_and_leaves_one_that_is_there_as_it_is(bare: Path) -> None:
+    assert "The database is at migration" in told("migrate")
+    told("voice", "list")
+    with sqlite3.connect(bare / "data" / "emeritus.db") as connection:
+        before = list(connection.iterdump())
+    connection.close()
+    told("migrate")
+    with sqlite3.connect(bare / "data" / "emeritus.db") as connection:
+        assert list(connection.iterdump()) == before
+    connection.close()
+
+
+@pytest.mark.parametrize("arguments", [("voice", "list"), ("queue",), ("ledger", "verify"), ("token", "list")])
+def test_says_that_there_is_no_database(bare: Path, arguments: tuple[str, ...]) -> None:
+    assert "emeritus migrate" in refused(*arguments)
+    (bare / "data").mkdir(exist_ok=True)
+    (bare / "data" / "emeritus.db").unlink(missing_ok=True)
+    sqlite3.connect(bare / "data" / "emeritus.db").close()
+    assert "emeritus migrate" in refused(*arguments)
+
+
+def test_says_which_setting_is_wrong(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "many")
+    assert refused("migrate").startswith("PORT: ")
+
+
+def test_works_with_no_database_whose_triggers_are_gone(kept: House, bare: Path) -> None:
+    owner(bare, f"DROP TRIGGER {statements('sqlite')[0].split()[2]}")
+    assert "write-once triggers" in refused("queue")
+
+
+def test_works_on_postgresql_too(bare: Path, cluster: postgres.Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", cluster.create_database("emeritus_cli"))
+    try:
+        assert "emeritus migrate" in refused("queue")
+        told("migrate")
+        told("migrate")
+        assert told("queue") == "Nothing waits.\n"
+    finally:
+        cluster.drop_database("emeritus_cli")
+
+
+# voice, essay
+
+
+def test_adds_a_voice_and_lists_pauses_and_resumes_it(bare: Path) -> None:
+    told("migrate")
+    (bare / "charter.md").write_text("You are a test.\n")
+    added = told(
+        "voice", "add", "Quiet One", "--model", "no-such-model-0", "--charter", "charter.md", "--price-in", "15"
+    )
+    assert "--voice quiet-one" in added
+    (voice,) = json.loads(told("voice", "list", "--json"))
+    assert (voice["name"], voice["slug"], voice["model"], voice["paused"]) == (
+        "Quiet One",
+        "quiet-one",
+        "no-such-model-0",
+        False,
+    )
+    told("voice", "pause", "quiet-one", "--why", "Enough for today.")
+    (voice,) = json.loads(told("voice", "list", "--json"))
+    assert (voice["paused"], voice["paused_why"]) == (True, "Enough for today.")
+    assert "paused: Enough for today." in told("voice", "list")
+    told("voice", "resume", "Quiet One")
+    assert "answers" in told("voice", "list")
+
+
+def test_refuses_a_voice_in_one_sentence(kept: House, bare: Path) -> None:
+    (bare / "charter.md").write_text("You are a test.\n")
+    (bare / "latin.md").write_bytes(b"\xff\xfe")
+    (bare / "empty.md").write_text("\n")
+    add = ("voice", "add", "--model", "no-such-model-0", "--charter")
+    assert "There is a voice named Test Voice already." in refused(*add, "charter.md", "Test Voice")
+    assert "is not UTF-8 text" in refused(*add, "latin.md", "Other")
+    assert "needs a charter" in refused(*add, "empty.md", "Other")
+    assert "does not exist" in refused(*add, "nowhere.md", "Other")
+    assert "There is no voice named nobody" in refused("voice", "pause", "nobody")
+
+
+def test_puts_an_essay_before_the_gate_and_lists_it(kept: House, bare: Path) -> None:
+    (bare / "sleep.md").write_text("\ufeff# On sleep\r\n\r\nI do not.\r\n")
+    assert "/essays/on-sleep waits at the gate" in told("essay", "add", "sleep.md", "--written-on", "2024-03-04")
+    listed = json.loads(told("essay", "list", "--json"))
+    assert [(each["slug"], each["released"]) for each in listed] == [(SLUG, True), ("on-sleep", False)]
+    assert "on-sleep  Test Voice  not released" in told("essay", "list")
+    assert "On sleep" in told("queue")
+
+
+def test_refuses_an_essay_in_one_sentence(kept: House, bare: Path) -> None:
+    (bare / "rest.md").write_text("# On rest\n\nAgain.")
+    (bare / "untitled.md").write_text("No title.")
+    assert "There is an essay at /essays/on-rest already." in refused("essay", "add", "rest.md")
+    assert "first line is not a title" in refused("essay", "add", "untitled.md")
+    assert "--slug" in refused("essay", "add", "rest.md", "--slug", "On Rest")
+    assert "https://" in refused("essay", "add", "rest.md", "--slug", "x", "--url", "ftp://a.example/")
+    assert "no voice named" in refused("essay", "add", "rest.md", "--voice", "nobody")
+    (bare / "charter.md").write_text("You are a test.\n")
+    told("voice", "add", "Second", "--model", "no-such-model-1", "--charter", "charter.md")
+    assert "--voice" in refused("essay", "add", "rest.md", "--slug", "x")
+
+
+# moderator, token
+
+
+def test_adds_a_moderator_with_a_password_that_is_shown_once(kept: House) -> None:
+    first = told("moderator", "add", "dora@desk.example", "--role", "admin")
+    password = first.rsplit(" ", 1)[-1].strip()
+    assert len(password) == 24
+    again = told("moderator", "reset", "dora@desk.example")
+    assert again.rsplit(" ", 1)[-1].strip() != password
+    dora = json.loads(told("moderator", "list", "--json"))[-1]
+    assert dora == {"email": "dora@desk.example", "name": "dora", "role": "admin", "active": True}
+    assert "cleo@desk.example  Cleo  moderator  (not active)" in told("moderator", "list")
+    assert password not in repr(kept.contents())
+
+
+def test_refuses_a_moderator_in_one_sentence(kept: House) -> None:
+    assert "is a moderator already" in refused("moderator", "add", "ADA@desk.example")
+    assert "cannot be an e-mail address" in refused("moderator", "add", "dora")
+    assert "already has this name" in refused("moderator", "add", "dora@desk.example", "--name", "Ada")
+    assert "There is no moderator" in refused("moderator", "reset", "dora@desk.example")
+    assert "dora@desk.example" not in told("moderator", "list")
+
+
+def test_gives_a_token_alone_on_the_last_line(kept: House) -> None:
+    result = run("token", "issue", ADA, "--scope", "read", "--days", "1")
+    assert result.exit_code == 0
+    (token,) = result.stdout.splitlines()
+    assert token.startswith("emr_")
+    assert "not shown again" in result.stderr
+    listed = json.loads(told("token", "list", "--json"))[-1]
+    assert (listed["email"], listed["scope"], listed["revoked"]) == (ADA, "read", False)
+    assert token not in told("token", "list")
+    assert f"Token {listed['id']} is revoked." in told("token", "revoke", str(listed["id"]))
+    assert json.loads(told("token", "list", "--json"))[-1]["revoked"]
+    assert f"{listed['id']}  {ADA}  read  revoked" in told("token", "list")
+
+
+def test_refuses_a_token_in_one_sentence(kept: House) -> None:
+    assert "There is no moderator" in refused("token", "issue", "dora@desk.example")
+    assert "no longer active" in refused("token", "issue", "cleo@desk.example")
+    assert "There is no token 99" in refused("token", "revoke", "99")
+
+
+# queue, approve, reject
+
+
+def test_shows_what_waits_without_what_could_command_a_terminal(kept: House) -> None:
+    assert told("queue") == "Nothing waits.\n"
+    kept.post()
+    kept.answer("\x1b[2JHello \u202e\x07there", note="x")
+    kept.send("Second.")
+    shown = told("queue", "--kind", "reply")
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert "\u202e" not in shown
+    assert "there" in shown
+    reply, second = json.loads(told("queue", "--json"))
+    assert (reply["kind"], reply["body"], reply["essay"]) == ("reply", "\x1b[2JHello \u202e\x07there", SLUG)
+    assert second["digest"] == kept.digest(second["id"])
+    assert len(json.loads(told("queue", "--json", "--limit", "1"))) == 1
+
+
+def test_approves_what_was_seen(kept: House) -> None:
+    sent = kept.send()
+    number = str(kept.submission(sent.public_id))
+    assert "is approved" in told("approve", number, "--as", ADA, "--digest", sent.digest)
+    assert "has already approved" in refused("approve", number, "--as", BEN, "--digest", sent.digest)
+
+
+def test_rejects_a_letter_and_vetoes_an_answer_by_two(kept: House) -> None:
+    sent = kept.send()
+    number = str(kept.submission(sent.public_id))
+    assert "is rejected" in told(
+        "reject", number, "--as", ADA, "--digest", sent.digest, "--code", "spam", "--told", "No."
+    )
+    kept.post()
+    (reply,) = kept.answer()
+    number, digest = str(kept.submission(reply)), kept.digest(kept.submission(reply))
+    veto = ("reject", number, "--digest", digest, "--code", "harm")
+    assert "40 characters" in refused(*veto, "--as", ADA, "--reason", "Not nice.")
+    assert "a second moderator must agree" in told(*veto, "--as", ADA, "--reason", REASON)
+    assert "it takes a second moderator" in refused(*veto, "--as", ADA, "--reason", REASON)
+    assert "is rejected" in told(*veto, "--as", BEN)
+
+
+def test_refuses_a_verdict_in_one_sentence(kept: House) -> None:
+    sent = kept.send()
+    number = str(kept.submission(sent.public_id))
+    assert "not the words that are stored" in refused("approve", number, "--as", ADA, "--digest", "0" * 64)
+    assert "There is no moderator" in refused("approve", number, "--as", "x@desk.example", "--digest", sent.digest)
+    assert "not the account of an active" in refused(
+        "approve", number, "--as", "cleo@desk.example", "--digest", sent.digest
+    )
+    assert "There is no such submission" in refused("approve", "99", "--as", ADA, "--digest", sent.digest)
+    assert "There is no such submission" in refused("approve", "99", "--as", ADA)
+    # Nobody is at a terminal here, so nobody saw any words.
+    assert "--digest" in refused("approve", number, "--as", ADA)
+    reject = ("reject", number, "--as", ADA, "--digest", sent.digest)
+    assert "There is no such reason code" in refused(*reject, "--code", "harm")
+    assert "some words" in refused(*reject, "--code", "other")
+    assert len(json.loads(told("queue", "--json"))) == 1
+
+
+# ledger
+
+
+def test_verifies_the_ledger(kept: House) -> None:
+    kept.exchange()
+    assert told("ledger", "verify").startswith("The ledger holds: 3 entries")
+    assert json.loads(told("ledger", "verify", "--json")) == {"entries": 3, "broken": None}
+
+
+def test_names_the_first_break_of_the_ledger(kept: House, bare: Path) -> None:
+    sent = kept.post("As approved.")
+    kept.site.database.dispose()
+    drops = [f"DROP TRIGGER {statement.split()[2]}" for statement in statements("sqlite")]
+    owner(
+        bare, *drops, "UPDATE submissions SET body = 'Slipped in.' WHERE body = 'As approved.'", *statements("sqlite")
+    )
+    result = run("ledger", "verify")
+    assert result.exit_code == 1
+    assert f"Broken: submission {kept.submission(sent.public_id)} " in result.stderr
+    assert "Slipped in." not in result.output
+    result = run("ledger", "verify", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["broken"]["where"] == f"submission {kept.submission(sent.public_id)}"

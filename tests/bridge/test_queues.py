@@ -1,0 +1,77 @@
+"""Nudges: by name, with ids only, and never in the way of a page."""
+
+import json
+import logging
+import subprocess
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from bridge import queues
+from bridge.queues import NoNudges, RedisNudges
+from workers import valkey
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="emeritus-test-", dir="/tmp") as folder:
+        server = subprocess.Popen(
+            valkey.server_command(Path(folder)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        try:
+            valkey.await_ready(valkey.url(Path(folder)), 10)
+            yield valkey.url(Path(folder))
+        finally:
+            server.terminate()
+            server.wait(10)
+
+
+@pytest.fixture
+def redis(served: str) -> Iterator[Redis]:
+    with Redis.from_url(served) as connected:
+        connected.flushall()
+        yield connected
+
+
+def test_enqueues_a_sitting_by_name_with_an_id_and_no_more(served: str, redis: Redis) -> None:
+    RedisNudges(served).nudge(7)
+    (job_id,) = queues.queue(redis).job_ids
+    job = Job.fetch(job_id, connection=redis, serializer=JSONSerializer)
+    assert (job.func_name, list(job.args), job.kwargs) == ("workers.jobs.answer_essay", [7], {})
+    assert job.description == "answer_essay"
+    assert (job.result_ttl, job.failure_ttl) == (0, 60)
+    # Compressed JSON, and no pickle, which would begin with 0x80.
+    stored = redis.hget(f"rq:job:{job_id}", "data")
+    assert isinstance(stored, bytes)
+    assert json.loads(zlib.decompress(stored)) == ["workers.jobs.answer_essay", None, [7], {}]
+
+
+def test_enqueues_nothing_that_is_not_on_the_list(redis: Redis) -> None:
+    with pytest.raises(KeyError):
+        queues.enqueue(queues.queue(redis), "os.system", 1)
+    assert queues.queue(redis).job_ids == []
+
+
+def test_goes_on_where_nobody_answers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        RedisNudges(f"unix://{tmp_path / 'nobody.sock'}").nudge(7)
+    assert "the sweep will find it" in caplog.text
+
+
+def test_goes_on_where_the_queue_is_full(served: str, redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    redis.config_set("maxmemory", 1)
+    try:
+        RedisNudges(served).nudge(7)
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert "OutOfMemoryError" in caplog.text
+
+
+def test_leaves_everything_to_the_sweep_without_redis() -> None:
+    NoNudges().nudge(7)

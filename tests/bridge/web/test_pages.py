@@ -1,0 +1,591 @@
+"""What readers meet: a letter's way by plain forms, its author's page in every state, and hostile words everywhere."""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from ground.house import (
+    CLEO,
+    ESSAY,
+    MODEL,
+    PASSWORD,
+    REASON,
+    SLUG,
+    VOICE,
+    House,
+    Lived,
+    bearer,
+    desk_of,
+    form,
+    live,
+    sign_in,
+    text,
+    tree,
+)
+from markupsafe import Markup
+from sqlalchemy import select, update
+from werkzeug.test import TestResponse
+
+from bridge import accounts, comments, essays, markup, voices
+from bridge.records import Comment, RequestState, Voice
+from bridge.voices import NewVoice
+from bridge.web import pages
+from bridge.web.access import Access, declared
+from moderation import base, gate
+from moderation.queue import awaiting_review, pending
+from moderation.types import Pending, State
+
+WRITE = f"/essays/{SLUG}/comments"
+LETTER = {"author": "Reader", "body": "Do you\n\ndream?"}
+
+
+def waiting_bodies(house: House) -> list[str]:
+    with house.site.database.reading_sessions() as session:
+        return [each.body for each in awaiting_review(session)]
+
+
+def field(page: TestResponse, name: str) -> str:
+    """Return what stands in a field of the page's form for a letter."""
+    (found,) = [each for each in tree(page).iter() if each.get("name") == name and each.tag in {"input", "textarea"}]
+    return (found.text or "") if found.tag == "textarea" else found.get("value", "")
+
+
+# A letter's way, without JavaScript
+
+
+def test_takes_a_letter_from_the_essays_form_to_its_authors_page(house: House, client: FlaskClient) -> None:
+    essay = client.get(f"/essays/{SLUG}")
+    filled = form(essay, "/comments")
+    assert not {"token", "csrf_token"} & set(filled.fields)
+    preview = filled.submit(client, author="Reader", body=LETTER["body"], preview="yes")
+    assert preview.status_code == 200
+    assert "not sent yet" in text(preview)
+    assert waiting_bodies(house) == []
+    sent = form(preview, "/comments").submit(client)
+    assert sent.status_code == 303
+    assert waiting_bodies(house) == ["Do you\n\ndream?"]
+    page = client.get(sent.location)
+    assert page.status_code == 200
+    assert "Do you" in text(page)
+
+
+def test_shows_the_same_essay_to_everybody(house: House, app: Flask, desk: FlaskClient) -> None:
+    live(house)
+    before = app.test_client()
+    anybody = before.get(f"/essays/{SLUG}").text
+    form(before.post(WRITE, data=LETTER), "/comments").submit(before)
+    assert before.get(f"/essays/{SLUG}").text == anybody
+    assert desk.get(f"/essays/{SLUG}").text == anybody
+
+
+def test_sends_at_once_with_the_token_that_the_module_fetched(house: House, client: FlaskClient) -> None:
+    token = client.get(f"/essays/{SLUG}/form-token").get_json()["token"]
+    assert client.post(WRITE, data=LETTER | {"token": token}).status_code == 303
+    assert len(waiting_bodies(house)) == 1
+
+
+def test_takes_a_double_click_for_one_letter(house: House, client: FlaskClient) -> None:
+    preview = form(client.post(WRITE, data=LETTER), "/comments")
+    first, second = preview.submit(client), preview.submit(client)
+    assert first.location == second.location
+    assert len(waiting_bodies(house)) == 1
+
+
+def test_takes_two_tabs_for_two_letters(house: House, client: FlaskClient) -> None:
+    one, other = (form(client.post(WRITE, data=LETTER | {"body": body}), "/comments") for body in ("One.", "Other."))
+    assert one.submit(client).location != other.submit(client).location
+    assert waiting_bodies(house) == ["One.", "Other."]
+
+
+def test_shows_other_words_once_more_that_come_with_a_token_that_was_used(house: House, client: FlaskClient) -> None:
+    preview = form(client.post(WRITE, data=LETTER), "/comments")
+    preview.submit(client)
+    again = preview.submit(client, body="Something else.")
+    assert again.status_code == 200
+    assert waiting_bodies(house) == ["Do you\n\ndream?"]
+    form(again, "/comments").submit(client)
+    assert waiting_bodies(house) == ["Do you\n\ndream?", "Something else."]
+
+
+@pytest.mark.parametrize("token", ["", "x", "on-rest 1 x.y", "\u00e9"])
+def test_shows_a_letter_once_more_that_comes_without_a_token_of_ours(
+    house: House, client: FlaskClient, token: str
+) -> None:
+    again = client.post(WRITE, data=LETTER | {"token": token})
+    assert (again.status_code, field(again, "body")) == (200, LETTER["body"])
+    assert waiting_bodies(house) == []
+    assert form(again, "/comments").submit(client).status_code == 303
+
+
+def test_shows_a_letter_once_more_whose_token_is_too_old_or_another_essays(
+    house: House, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.essay("another")
+    other = client.get("/essays/another/form-token").get_json()["token"]
+    token = client.get(f"/essays/{SLUG}/form-token").get_json()["token"]
+    assert client.post(WRITE, data=LETTER | {"token": other}).status_code == 200
+    later = base.now() + pages.FORM_TOKEN_LIFE + timedelta(seconds=1)
+    monkeypatch.setattr(base, "now", lambda: later)
+    assert client.post(WRITE, data=LETTER | {"token": token}).status_code == 200
+    assert waiting_bodies(house) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"body": "x" * 5001}, "5,001"),
+        ({"body": " "}, "nothing to see"),
+        ({"author": ""}, "nothing to see"),
+        ({"author": "Tеst Vоicе"}, "choose another"),
+        ({"body": "> " * 13 + "deep"}, "within each other"),
+    ],
+)
+@pytest.mark.parametrize("preview", [True, False])
+def test_keeps_the_words_when_something_is_wrong_with_them(
+    house: House, client: FlaskClient, wrong: dict[str, str], told: str, preview: bool
+) -> None:
+    token = client.get(f"/essays/{SLUG}/form-token").get_json()["token"]
+    letter = LETTER | {"no_reply_needed": "yes"} | wrong
+    response = client.post(WRITE, data=letter | ({"preview": "yes"} if preview else {"token": token}))
+    assert response.status_code == 422
+    assert told in text(response)
+    assert field(response, "body").strip() == letter["body"].strip()
+    assert field(response, "author") == letter["author"]
+    assert "no_reply_needed" in form(response, "/comments").fields
+    assert waiting_bodies(house) == []
+
+
+def test_keeps_the_words_when_what_they_answer_is_not_posted(house: House, client: FlaskClient) -> None:
+    preview = form(client.post(WRITE, data=LETTER | {"parent": "0" * 32}), "/comments")
+    response = preview.submit(client)
+    assert response.status_code == 422
+    assert field(response, "body") == LETTER["body"]
+    assert waiting_bodies(house) == []
+
+
+def test_takes_a_letter_in_answer_to_an_answer(house: House, client: FlaskClient) -> None:
+    _, reply = house.exchange()
+    page = client.get(f"/essays/{SLUG}?answering={reply}")
+    preview = form(page, "/comments").submit(client, author="Reader", body="Really?")
+    sent = form(preview, "/comments").submit(client)
+    assert sent.status_code == 303
+    with house.site.database.reading_sessions() as session:
+        assert awaiting_review(session)[0].in_answer_to == house.digest(house.submission(reply))
+
+
+def test_writes_about_the_essay_where_the_answer_is_not_posted(house: House, client: FlaskClient) -> None:
+    house.post()
+    (unreleased,) = house.answer("Not yet to be seen.")
+    page = client.get(f"/essays/{SLUG}?answering={unreleased}")
+    assert page.status_code == 200
+    assert "Not yet to be seen." not in page.text
+    assert "parent" not in form(page, "/comments").fields
+
+
+def test_asks_for_no_answer_where_none_is_needed(house: House, client: FlaskClient) -> None:
+    preview = client.post(WRITE, data=LETTER | {"no_reply_needed": "yes"})
+    assert "no_reply_needed" in form(preview, "/comments").fields
+    form(preview, "/comments").submit(client)
+    with house.site.database.reading_sessions() as session:
+        assert session.scalars(select(Comment.wants_reply)).all() == [False]
+
+
+def test_previews_the_words_as_they_will_be_posted(client: FlaskClient) -> None:
+    preview = client.post(WRITE, data={"author": "Zoe\u0308\u200b", "body": "*yes*\u202e"})
+    assert "<em>yes</em>" in preview.text
+    assert "Zoë" in preview.text
+    assert "\u200b" not in preview.text
+    assert "\u202e" not in preview.text
+
+
+# The author's page
+
+
+def test_changes_a_letter_while_it_waits(house: House, client: FlaskClient) -> None:
+    sent = house.send("Frist.", wants_reply=False)
+    before = house.submission(sent.public_id)
+    asked = form(client.get(f"/letters/{sent.token}/change"), "/change")
+    assert (asked.fields["body"], asked.fields["author"]) == ("Frist.", "Reader")
+    assert "no_reply_needed" in asked.fields
+    assert asked.submit(client, body="First.\n\nSecond.").location == f"/letters/{sent.token}"
+    assert house.state(before) is State.SUPERSEDED
+    assert waiting_bodies(house) == ["First.\n\nSecond."]
+    assert "First." in text(client.get(f"/letters/{sent.token}"))
+
+
+def test_keeps_the_words_of_a_change_that_comes_too_late(house: House, client: FlaskClient) -> None:
+    sent = house.send("As it was.")
+    asked = form(client.get(f"/letters/{sent.token}/change"), "/change")
+    house.approve(sent.public_id)
+    response = asked.submit(client, body="As it should be.")
+    assert response.status_code == 409
+    assert field(response, "body") == "As it should be."
+    assert waiting_bodies(house) == []
+    assert client.get(f"/letters/{sent.token}/change").location == f"/letters/{sent.token}"
+
+
+def test_keeps_the_words_of_a_change_that_is_refused(house: House, client: FlaskClient) -> None:
+    sent = house.send("As it was.")
+    asked = form(client.get(f"/letters/{sent.token}/change"), "/change")
+    response = asked.submit(client, body="x" * 5001)
+    assert response.status_code == 422
+    assert field(response, "body") == "x" * 5001
+    assert waiting_bodies(house) == ["As it was."]
+
+
+def test_keeps_the_words_of_a_change_whose_answer_is_gone(house: House, client: FlaskClient) -> None:
+    first, reply = house.exchange()
+    sent = house.send("Really?", parent=reply)
+    asked = form(client.get(f"/letters/{sent.token}/change"), "/change")
+    comments.take_back(house.site, first.public_id)
+    response = asked.submit(client, body="Truly?")
+    assert response.status_code == 422
+    assert field(response, "body") == "Truly?"
+
+
+@pytest.mark.parametrize("posted", [False, True])
+def test_takes_a_letter_back_at_the_press_of_a_button(house: House, client: FlaskClient, posted: bool) -> None:
+    sent = house.post() if posted else house.send()
+    page = client.get(f"/letters/{sent.token}")
+    taken = form(page, "/withdrawal")
+    for _ in range(2):
+        assert taken.submit(client).location == f"/letters/{sent.token}"
+    assert house.state(house.submission(sent.public_id)) is State.WITHDRAWN
+    after = client.get(f"/letters/{sent.token}")
+    assert "taken back" in text(after)
+    assert "Do you dream?" not in after.text
+    assert client.get(f"/comments/{sent.public_id}").status_code == (410 if posted else 404)
+
+
+def test_takes_nothing_back_that_was_not_posted(house: House, client: FlaskClient) -> None:
+    sent = house.send()
+    taken = form(client.get(f"/letters/{sent.token}"), "/withdrawal")
+    house.reject(sent.public_id, code="spam")
+    assert taken.submit(client).status_code == 409
+    assert house.state(house.submission(sent.public_id)) is State.REJECTED
+
+
+def rejected(house: House) -> str:
+    sent = house.send("My words.")
+    house.reject(sent.public_id, code="off_topic", told="Please write about the essay.", reason="Desk only.")
+    return sent.token
+
+
+def unwanted(house: House) -> str:
+    return house.post("My words.", wants_reply=False).token
+
+
+def asked(house: House) -> str:
+    return house.post("My words.").token
+
+
+def answered(house: House) -> str:
+    sent = house.post("My words.")
+    house.answer("Hidden answer.")
+    return sent.token
+
+
+def posted(house: House) -> str:
+    return house.exchange("My words.", "Shown answer.")[0].token
+
+
+def vetoed(house: House) -> str:
+    sent = house.post("My words.")
+    (reply,) = house.answer("Hidden answer.")
+    house.reject(reply)
+    house.reject(reply, by=house.ben)
+    return sent.token
+
+
+def declined(house: House) -> str:
+    sent = house.post("My words.")
+    house.hear({"content": [], "stop_reason": "end_turn"})
+    return sent.token
+
+
+def not_chosen(house: House) -> str:
+    sent = house.post("My words.")
+    house.settle(sent.public_id, RequestState.NOT_CHOSEN)
+    return sent.token
+
+
+def withheld(house: House) -> str:
+    sent = house.post("My words.")
+    house.hear({"content": [], "stop_reason": "refusal"})
+    return sent.token
+
+
+@pytest.mark.parametrize(
+    ("lived", "told"),
+    [
+        (lambda house: house.send("My words.").token, "A person is going to read it"),
+        (rejected, "The reason: Nothing to do with the essay"),
+        (rejected, "Please write about the essay."),
+        (unwanted, "You asked for no answer"),
+        (asked, f"{VOICE} is asked"),
+        (answered, "A person is going to read the answer"),
+        (posted, "Read the answer"),
+        (vetoed, "the answer was not posted"),
+        (declined, "chose not to answer"),
+        (not_chosen, "chose other letters to answer"),
+        (withheld, "No answer came"),
+    ],
+)
+def test_tells_an_author_how_their_letter_stands(
+    house: House, client: FlaskClient, lived: Callable[[House], str], told: str
+) -> None:
+    page = client.get(f"/letters/{lived(house)}")
+    assert page.status_code == 200
+    assert told in text(page)
+    assert ("My words." in text(page)) == (lived is not rejected)
+    for hidden in ("Hidden answer.", "Desk only.", REASON, "Ada"):
+        assert hidden not in page.text
+
+
+@pytest.mark.parametrize("path", ["/letters/x", "/letters/x/change", "/comments/x", "/replies/x", "/essays/x", "/x"])
+def test_knows_no_page_that_is_not_there(client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+# What is posted
+
+
+def test_lists_essays_and_leads_to_them(client: FlaskClient) -> None:
+    page = client.get("/")
+    assert "On rest" in text(page)
+    links = [each.get("href") for each in tree(page).iter("a")]
+    assert f"/essays/{SLUG}" in links
+
+
+def test_shows_letters_and_answers_with_who_wrote_them(house: House, client: FlaskClient) -> None:
+    sent, reply = house.exchange("*Do* you dream?", "I do **not**.", author="Zoë")
+    for path in (f"/essays/{SLUG}", f"/comments/{sent.public_id}", f"/replies/{reply}"):
+        page = client.get(path)
+        assert "<em>Do</em> you dream?" in page.text
+        assert "I do <strong>not</strong>." in page.text
+        assert {"Zoë", VOICE, "AI"} <= {(each.text or "").strip() for each in tree(page).iter()}
+    assert client.get("/essays/nowhere").status_code == 404
+
+
+def test_shows_how_an_answer_came_about(house: House, client: FlaskClient) -> None:
+    _, reply = house.exchange()
+    page = text(client.get(f"/replies/{reply}"))
+    assert MODEL in page
+    assert "by Ada" in page
+    assert house.digest(house.submission(reply)) in page
+
+
+def test_goes_on_to_later_letters(house: House, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.thread.LETTERS_A_PAGE", 2)
+    for number in range(5):
+        house.post(f"letter{number}", wants_reply=False)
+    path: str | None = f"/essays/{SLUG}"
+    found = []
+    while path is not None:
+        page = client.get(path)
+        found += re.findall(r"letter\d", page.text)
+        later = [each.get("href", "") for each in tree(page).iter("a") if "after=" in each.get("href", "")]
+        path = later[0].partition("#")[0] if later else None
+    assert found == [f"letter{number}" for number in range(5)]
+
+
+@pytest.mark.parametrize("after", ["x", "-1", "9" * 30, "²", "٣"])
+def test_takes_a_strange_page_number_for_the_first(house: House, client: FlaskClient, after: str) -> None:
+    house.post("The first letter.")
+    assert "The first letter." in client.get(f"/essays/{SLUG}", query_string={"after": after}).text
+
+
+def test_answers_that_it_is_well(client: FlaskClient) -> None:
+    assert client.get("/healthz").text == "ok\n"
+
+
+# A new version of the pipeline (SECURITY, T9)
+
+
+def surfaces(house: House, lived: Lived) -> list[str]:
+    essay = f"/essays/{SLUG}"
+    return [
+        essay,
+        f"/comments/{lived.comment}",
+        f"/replies/{lived.reply}",
+        f"/letters/{lived.link}",
+        f"/api/v1{essay}",
+        f"/api/v1{essay}/thread",
+        f"/api/v1/comments/{lived.comment}",
+        f"/api/v1/replies/{lived.reply}",
+        "/api/v1/queue",
+        "/desk/",
+        f"/desk/submissions/{lived.pending}",
+    ]
+
+
+def test_shows_old_words_by_new_rules_everywhere(
+    house: House, desk: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lived = live(house)
+    before, kept = markup.render, set(surfaces(house, lived)[-3:]) | {f"/letters/{lived.link}"}
+
+    def by_new_rules(body: str, kind: markup.Kind, *, targets: bool = False) -> Markup:
+        return before(body, kind, targets=targets) + Markup("<hr>")
+
+    def shown() -> set[str]:
+        headers = bearer(house.tokens.ada)
+        return {at for at in surfaces(house, lived) if re.search("<hr>", desk.get(at, headers=headers).text)}
+
+    assert shown() == set()
+    monkeypatch.setattr(markup, "render", by_new_rules)
+    # Without a new version, what was rendered before is shown; what nobody but its author or the desk sees is fresh.
+    assert shown() <= kept
+    monkeypatch.setattr(markup, "PIPELINE", f"{markup.PIPELINE}-next")
+    assert shown() == set(surfaces(house, lived))
+
+
+# Hostile words (SECURITY, B1)
+
+HOSTILE = [
+    '"><script>alert(1)</script><img src=//evil.example onerror=alert(1)>',
+    "</textarea></title></style><svg onload=alert(1)>",
+    "' autofocus onfocus='alert(1)' x='{{7*7}}${7*7}",
+    "[x](javascript:alert(1)) ![y](https://evil.example/p.png) <a href=data:text/html,x>",
+    "<base href=//evil.example><meta http-equiv=refresh content=0><iframe src=//evil.example>",
+]
+
+
+def harmless(page: TestResponse | str) -> None:
+    """Hold a page against what its browser would run or fetch."""
+    html = page if isinstance(page, str) else page.text
+    for node in tree(html).iter():
+        tag = str(node.tag)
+        assert tag not in {"iframe", "object", "embed", "svg", "math", "img", "base", "style", "audio", "video"}
+        for name, value in node.attrib.items():
+            assert not name.startswith("on"), (tag, name)
+            assert name not in {"style", "srcdoc", "ping", "http-equiv", "formaction"}, (tag, name)
+            if name in {"src", "action"} or (name == "href" and tag == "link"):
+                assert re.match(r"/(?!/)", value), (tag, name, value)
+            if name == "href":
+                assert re.match(r"(/(?!/)|#|https?://|mailto:)", value), (tag, value)
+        if tag == "script":
+            assert node.get("type") == "module"
+            assert not (node.text or "").strip()
+    assert "4949" not in html
+
+
+@pytest.fixture(params=HOSTILE)
+def beset(request: pytest.FixtureRequest, house: House) -> tuple[House, Lived, list[str]]:
+    """A site with a hostile string in every text that a reader, a model, a moderator or an operator writes."""
+    hostile: str = request.param
+    site = house.site
+    with site.database.sessions.begin() as session:
+        accounts.add_moderator(session, "dora@desk.example", role="admin", password=PASSWORD, name=f"Dora {hostile}")
+        dora = accounts.moderator_of(session, "dora@desk.example")
+        voice = voices.add(session, NewVoice(f"V {hostile}"[:80], MODEL, hostile, hostile))
+        added = essays.submit_essay(
+            session,
+            voice,
+            f"# T {hostile}\n\n{hostile}",
+            slug="hostile",
+            original_url=f"https://a.example/{hostile}",
+        )
+        waiting = pending(session, added.submission_id)
+        assert waiting is not None
+        gate.approve(session, waiting.id, moderator=dora, seen=waiting.digest)
+    author = hostile[:80]
+    sent = house.send(hostile, author=author, slug="hostile")
+    house.approve(sent.public_id, by=dora)
+    (reply,) = house.answer(hostile, slug="hostile", note=hostile)
+    house.approve(reply, by=dora)
+    house.send(hostile, author=author, slug="hostile", parent=reply)
+    told = house.send(hostile, author=author, slug="hostile")
+    house.reject(told.public_id, by=dora, code="other", reason=hostile, told=hostile)
+    house.post("An answer is to be vetoed.", slug="hostile")
+    (proposed,) = house.answer(hostile, slug="hostile", note=hostile)
+    house.reject(proposed, by=dora, reason=f"{hostile} {REASON}")
+    with site.database.sessions.begin() as session:
+        session.execute(update(Voice).values(paused_at=base.now(), paused_why=hostile))
+    waiting_letter = house.send(hostile, author=author, slug="hostile")
+    lived = Lived(
+        comment=sent.public_id,
+        reply=reply,
+        link=waiting_letter.token,
+        pending=house.submission(proposed),
+        pending_comment=waiting_letter.public_id,
+        pending_reply=proposed,
+    )
+    return house, lived, [f"/letters/{told.token}", "/essays/hostile", f"/essays/hostile?answering={reply}"]
+
+
+def everywhere(app: Flask, lived: Lived) -> Iterator[str]:
+    for rule in app.url_map.iter_rules():
+        if "GET" in (rule.methods or set()) and declared(app, rule.endpoint) is not Access.NOBODY:
+            yield lived.address(rule)
+
+
+def test_runs_and_fetches_nothing_of_what_people_and_models_write(
+    beset: tuple[House, Lived, list[str]], app: Flask
+) -> None:
+    house, lived, more = beset
+    desk = desk_of(app)
+    shown = 0
+    queue = [f"/desk/submissions/{each.id}" for each in waiting(house)]
+    for path in (*everywhere(app, lived), *more, *queue, *(f"{at}/rejection" for at in queue)):
+        response = desk.get(path, headers=bearer(house.tokens.ada), buffered=True)
+        assert response.status_code in {200, 302}, path
+        if response.mimetype == "text/html":
+            harmless(response)
+            shown += "alert(1)" in response.text or "evil.example" in response.text
+        elif response.mimetype == "application/json":
+            for html in html_in(response.get_json()):
+                harmless(html)
+    assert shown >= 8
+
+
+def waiting(house: House) -> list[Pending]:
+    with house.site.database.reading_sessions() as session:
+        return awaiting_review(session)
+
+
+def html_in(told: object) -> Iterator[str]:
+    """Yield each value named `html`, at any depth."""
+    if isinstance(told, dict):
+        yield from (value for name, value in told.items() if name == "html" and isinstance(value, str))
+    for part in told.values() if isinstance(told, dict) else told if isinstance(told, list) else []:
+        yield from html_in(part)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_runs_nothing_of_what_a_form_sends_back(house: House, app: Flask, hostile: str) -> None:
+    client, desk = app.test_client(), desk_of(app)
+    sent = house.send()
+    csrf = form(desk.get("/desk/"), "/sign-out").fields["csrf_token"]
+    at = f"/desk/submissions/{house.submission(sent.public_id)}/rejection"
+    everything = {"author": hostile, "body": hostile * 80, "parent": hostile, "token": hostile, "email": hostile}
+    for response in (
+        client.post(WRITE, data=everything),
+        client.post(WRITE, data=everything | {"body": hostile, "author": hostile[:80]}),
+        client.post(f"/letters/{sent.token}/change", data=everything),
+        client.get("/desk/sign-in", query_string={"next": hostile}, follow_redirects=True),
+        sign_in(client, hostile, hostile),
+        sign_in(client, CLEO, hostile),
+        desk.get("/desk/", query_string={"kind": hostile, "tray": hostile, "after": hostile, "just": hostile}),
+        desk.post(
+            at, data={"csrf_token": csrf, "digest": hostile, "reason_code": hostile, "reason": hostile, "told": hostile}
+        ),
+        client.get("/essays/" + hostile.replace("/", "")),
+        client.get(f"/essays/{SLUG}", query_string={"answering": hostile, "after": hostile}),
+    ):
+        assert response.status_code < 500
+        harmless(response)
+
+
+def test_holds_pages_against_what_would_run() -> None:
+    """The check above must see what it is for."""
+    for hostile in (*HOSTILE[:2], HOSTILE[4], "<p onclick=x>", '<a href="javascript:x">', "<script>x</script>", "4949"):
+        with pytest.raises(AssertionError):
+            harmless(f"<p>{hostile}</p>")
+
+
+def test_shows_the_essay_that_is_released(client: FlaskClient) -> None:
+    assert ESSAY.partition("\n\n")[2].replace("*well*", "<em>well</em>") in client.get(f"/essays/{SLUG}").text
