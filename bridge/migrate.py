@@ -54,6 +54,9 @@ def grant(connection: Connection, *, login: str | None) -> None:
 
 def check(engine: Engine) -> None:
     """Hold the schema against the migrations. Raises `SchemaRefused` if one is missing or a trigger is not its own."""
+    if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").is_file():
+        # Asked before connecting, which would make an empty file.
+        raise SchemaRefused("There is no database yet. Run `emeritus migrate` first.")
     with engine.connect() as connection:
         here = revision(connection)
         newest = head()

@@ -39,8 +39,9 @@ class Emeritus(site_commands.OneSentence):
 def main() -> None:
     """Let a retired language model answer the readers of its essays, in its own words."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # That a part came up or went is no news: who serves reads its addresses, and what went wrong.
+    for name in ("httpx2", "alembic", "rq", "workers.rehearsal"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 for command in site_commands.COMMANDS:

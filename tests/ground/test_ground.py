@@ -105,22 +105,23 @@ def test_drops_a_database_in_use(cluster: postgres.Cluster) -> None:
 
 def test_leaves_nothing_when_stopped() -> None:
     started = postgres.Cluster()
-    server = int((started.folder / "cluster" / "postmaster.pid").read_text().splitlines()[0])
+    server = int((started.memory / "cluster" / "postmaster.pid").read_text().splitlines()[0])
     started.stop()
     started.stop()
     assert not started.folder.exists()
+    assert not started.memory.exists()
     # Where nobody waits for orphans, a trace of the dead stays in the table of processes.
     assert not psutil.pid_exists(server) or psutil.Process(server).status() == psutil.STATUS_ZOMBIE
 
 
 def test_leaves_nothing_when_the_tests_are_killed() -> None:
-    code = "import signal; from ground import postgres; print(postgres.cluster().folder, flush=True); signal.pause()"
+    code = "import signal; from ground import postgres; c = postgres.cluster(); print(c.folder, c.memory, flush=True); signal.pause()"
     with subprocess.Popen([sys.executable, "-c", code], cwd=TESTS, stdout=subprocess.PIPE, text=True) as tests:
         assert tests.stdout is not None
-        folder = Path(tests.stdout.readline().strip())
-        assert (folder / "cluster").is_dir()
+        folder, memory = map(Path, tests.stdout.readline().split())
+        assert (memory / "cluster").is_dir()
         tests.send_signal(signal.SIGKILL)
-    wait_for(lambda: not folder.exists(), "the end of the server")
+    wait_for(lambda: not folder.exists() and not memory.exists(), "the end of the server")
 
 
 def test_is_not_changed_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 cannot stop.
 """
 
+import re
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ SLOW_CLIENTS = 200
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel from the checkout, with nothing fetched."""
     out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
+    command: list[str | Path] = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     [built] = out.glob("*.whl")
@@ -39,7 +40,7 @@ def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     [packages] = (venv / "lib").glob("python*/site-packages")
     # The dependencies are those of this environment; what it says of the checkout itself (its own .pth) is not read.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    pip = [sys.executable, "-m", "pip", "--python", venv / "bin" / "python", "install", "--quiet"]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", venv / "bin" / "python", "install", "--quiet"]
     options = ["--no-deps", "--no-index", "--ignore-installed", "--disable-pip-version-check"]
     subprocess.run([*pip, *options, wheel], check=True, timeout=60)
     installed = Installation(home, {"REHEARSAL_LATENCY": "0.05"}, emeritus=venv / "bin" / "emeritus", cwd=home / "venv")
@@ -49,7 +50,11 @@ def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_serves_from_a_wheel_and_keeps_its_data_when_it_is_run_again(elsewhere: Installation, wheel: Path) -> None:
     venv = elsewhere.home / "venv"
-    where = [venv / "bin" / "python", "-c", "import bridge, workers.cli; print(bridge.__file__, workers.__file__)"]
+    where: list[str | Path] = [
+        venv / "bin" / "python",
+        "-c",
+        "import bridge, workers.cli; print(bridge.__file__, workers.__file__)",
+    ]
     found = subprocess.run(where, cwd=elsewhere.cwd, capture_output=True, text=True, timeout=60, check=True)
     assert all(Path(path).is_relative_to(venv) for path in found.stdout.split()), found.stdout
     elsewhere.start()
@@ -79,17 +84,21 @@ def test_refuses_what_it_cannot_serve_from_in_one_sentence(installation: Install
     unmade = tmp_path / "unmade"
     taken = {"EMERITUS_DATA": str(tmp_path / "new"), "PORT": str(installation.port)}
     refused = [
-        ("demo", taken, f"Port {installation.port} on 127.0.0.1 is taken"),
-        ("web", {**taken, "EMERITUS_DATA": str(installation.data)}, f"Port {installation.port} on 127.0.0.1 is taken"),
+        ("demo", taken, rf"Port {installation.port} on 127\.0\.0\.1 is taken"),
+        (
+            "web",
+            {**taken, "EMERITUS_DATA": str(installation.data)},
+            rf"Port {installation.port} on 127\.0\.0\.1 is taken",
+        ),
         (
             "demo",
             {"EMERITUS_DATA": str(a_file / "data"), "PORT": str(free_port())},
-            f"Nothing can be written to the data folder {a_file}/data",
+            f"Nothing can be written to the data folder {re.escape(str(a_file))}/data",
         ),
         (
             "serve",
             {"EMERITUS_DATA": str(unmade), "PORT": str(free_port())},
-            "There is no database yet. Run `emeritus migrate` first.",
+            r"(There is no database yet|The database is empty)\. Run `emeritus migrate` first\.",
         ),
         (
             "serve",
@@ -117,7 +126,7 @@ def test_refuses_what_it_cannot_serve_from_in_one_sentence(installation: Install
         for process, (command, settings, sentence) in zip(running, refused, strict=True):
             out, err = process.communicate(timeout=60)
             assert (process.returncode, out) == (1, ""), (command, settings, out, err)
-            assert err.startswith(f"Error: {sentence}"), (command, settings, err)
+            assert re.match(f"Error: {sentence}", err), (command, settings, err)
             assert err.count("\n") == 1, err
     assert not (unmade / "emeritus.lock").exists()
     assert installation.call("GET", "/healthz").status == 200

@@ -32,6 +32,7 @@ from bridge.app import create_app
 from bridge.comments import Letter
 from bridge.records import ApiToken
 from bridge.web.access import SAFE, Access, declared
+from moderation import moderators
 from moderation.base import now
 
 TOKENS = {Access.BEARER, Access.DECIDER}
@@ -113,6 +114,16 @@ def test_shows_a_moderator_nothing_more_once_they_are_no_longer_active(house: Ho
         data = verdict(lived, house) | {"csrf_token": csrf}
         assert ben.post(lived.address(rule), data=data).status_code in {400, 401, 403}, rule
     assert house.contents() == before
+
+
+def test_shows_the_desk_to_nobody_whom_the_gate_no_longer_knows(house: House, desk: FlaskClient) -> None:
+    lived = live(house)
+    with house.site.database.sessions.begin() as session:
+        moderators.deactivate(session, house.ada)
+    for path in ("/desk/", f"/desk/submissions/{lived.pending}"):
+        response = desk.get(path)
+        assert response.status_code == 403
+        assert "Are you there?" not in response.text
 
 
 def test_signs_nobody_in_who_is_no_longer_active_or_never_was(house: House, app: Flask) -> None:
