@@ -6,7 +6,7 @@ import math
 import secrets
 import string
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import rfc8785
@@ -28,6 +28,8 @@ from moderation.release import released, standing
 from moderation.types import Digest, Kind, Pending, Released, Standing, State, SubmissionId
 
 SITE_NAME = "Emeritus"
+SAME_WORDS_WITHIN = timedelta(hours=1)
+"""How long the same words by the same author under the same essay are the same letter."""
 KEY_BITS = 128
 """What a key without an author's secret must be able to carry (SECURITY, R9)."""
 
@@ -162,11 +164,18 @@ def reserved_names(session: Session) -> list[str]:
 
 
 def receive_comment(
-    site: Site, slug: str, letter: Letter, *, key: str | None = None, author_secret: str | None = None
+    site: Site,
+    slug: str,
+    letter: Letter,
+    *,
+    key: str | None = None,
+    author_secret: str | None = None,
+    same_words_once: bool = False,
 ) -> Receipt:
     """Receive a comment under a released essay and put it before the gate.
 
-    With *key*, a repeat of the same letter by the same author receives the first one's receipt and adds nothing.
+    With *key*, a repeat of the same letter by the same author receives the first one's receipt and adds nothing. With
+    *same_words_once* that holds for another key too, within the hour: a browser that goes back may load the form again.
     Raises `words.WordsRefused`, `essays.NoSuchEssay`, or a `CommentRefused`.
     """
     if author_secret is not None and not (32 <= len(author_secret) <= 128 and author_secret.isascii()):
@@ -177,19 +186,23 @@ def receive_comment(
     with site.database.reading_sessions() as session:
         letter = check(session, letter)
     try:
-        return _receive(site, slug, letter, key, secret)
+        return _receive(site, slug, letter, key, secret, same_words_once=same_words_once)
     except IntegrityError:
         if key is None:
             raise
         # Another request with this key was first. It has committed, so this time its row is found.
-        return _receive(site, slug, letter, key, secret)
+        return _receive(site, slug, letter, key, secret, same_words_once=same_words_once)
 
 
-def _receive(site: Site, slug: str, letter: Letter, key: str | None, secret: str) -> Receipt:
+def _receive(site: Site, slug: str, letter: Letter, key: str | None, secret: str, *, same_words_once: bool) -> Receipt:
     author_digest = fingerprint(secret)
     with site.database.sessions.begin() as session:
         if key is not None:
             earlier = _earlier(session, site.keys, author_digest, key, slug, letter)
+            if earlier is not None:
+                return _receipt(session, site.keys, earlier, secret)
+        if same_words_once:
+            earlier = _said_already(session, site.keys, author_digest, slug, letter)
             if earlier is not None:
                 return _receipt(session, site.keys, earlier, secret)
         essay = essays.published(session, slug)
@@ -236,7 +249,7 @@ def change_comment(site: Site, public_id: str, letter: Letter) -> None:
     with site.database.reading_sessions() as session:
         letter = check(session, letter)
     with site.database.sessions.begin() as session:
-        comment, essay = _comment(session, public_id)
+        comment, essay = _comment(session, public_id, to_change=True)
         parent = session.get(Reply, comment.parent_id) if comment.parent_id else None
         try:
             comment.submission_id = intake.submit(
@@ -260,7 +273,7 @@ def take_back(site: Site, public_id: str) -> None:
     Raises `NoSuchComment` or `NotPosted`.
     """
     with site.database.sessions.begin() as session:
-        comment, _ = _comment(session, public_id)
+        comment, _ = _comment(session, public_id, to_change=True)
         # First, for it waits until an answer that is just being recorded is recorded: then its reply is found below.
         replies.no_longer_wanted(session, comment.id)
         try:
@@ -328,10 +341,12 @@ def _reply_status(session: Session, how: Standing, reply: Reply | None, request:
     }.get(request.state, ReplyStatus.WAITING)
 
 
-def _comment(session: Session, public_id: str) -> tuple[Comment, Essay]:
-    found = session.execute(
-        select(Comment, Essay).join(Essay, Essay.id == Comment.essay_id).where(Comment.public_id == public_id)
-    ).first()
+def _comment(session: Session, public_id: str, *, to_change: bool = False) -> tuple[Comment, Essay]:
+    query = select(Comment, Essay).join(Essay, Essay.id == Comment.essay_id).where(Comment.public_id == public_id)
+    if to_change:
+        # Two acts of one author wait for each other, or one would act on words that the other replaced.
+        query = query.with_for_update(of=Comment)
+    found = session.execute(query).first()
     if found is None:
         raise NoSuchComment
     return found[0], found[1]
@@ -346,6 +361,22 @@ def _parent(session: Session, essay: Published, public_id: str) -> Reply:
     if reply is None or reply.submission_id not in released(session, [reply.submission_id]):
         raise NothingToReplyTo
     return reply
+
+
+def _said_already(session: Session, keys: Keys, author_digest: str, slug: str, letter: Letter) -> Comment | None:
+    """Return the same letter by the same author if it was sent within the hour and not taken back since."""
+    sent = session.scalars(
+        select(Comment)
+        .join(IdempotencyKey, IdempotencyKey.comment_id == Comment.id)
+        .where(
+            IdempotencyKey.author_digest == author_digest,
+            IdempotencyKey.content_digest == _content_digest(keys, slug, letter),
+            IdempotencyKey.created_at > now() - SAME_WORDS_WITHIN,
+        )
+        .order_by(Comment.id)
+    ).all()
+    how = standing(session, [comment.submission_id for comment in sent])
+    return next((c for c in sent if how[c.submission_id].state is not State.WITHDRAWN), None)
 
 
 def _earlier(session: Session, keys: Keys, author_digest: str, key: str, slug: str, letter: Letter) -> Comment | None:

@@ -13,7 +13,7 @@ from bridge.essays import Published, published
 from bridge.prompt import Exchange
 from bridge.records import Comment, Essay, Generation, Reply, ReplyRequest, Voice
 from moderation import moderators
-from moderation.release import approved_ids, released, standing
+from moderation.release import approved_ids, released, released_ids, standing
 from moderation.types import Released
 
 LETTERS_A_PAGE = 50
@@ -121,11 +121,11 @@ def conversation(
 
 
 def counts(session: Session, essay_ids: Collection[int]) -> dict[int, Counts]:
-    """Return how many letters and answers stand under each essay."""
+    """Return how many letters and answers stand under each essay; what was taken back is not counted."""
     letters = session.execute(
         select(Comment.essay_id, func.count(), func.count(Reply.id))
-        .outerjoin(Reply, (Reply.comment_id == Comment.id) & Reply.submission_id.in_(approved_ids()))
-        .where(Comment.essay_id.in_(essay_ids), Comment.submission_id.in_(approved_ids()))
+        .outerjoin(Reply, (Reply.comment_id == Comment.id) & Reply.submission_id.in_(released_ids()))
+        .where(Comment.essay_id.in_(essay_ids), Comment.submission_id.in_(released_ids()))
         .group_by(Comment.essay_id)
     )
     found = {essay_id: Counts(all_of_them, answered) for essay_id, all_of_them, answered in letters}

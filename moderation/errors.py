@@ -51,11 +51,12 @@ class AlreadyDecided(Refused):
 class NoLongerPending(Refused):
     """Raised when the submission left the desk without a decision: superseded or withdrawn."""
 
-    def __init__(self, submission_id: SubmissionId, state: State) -> None:
-        how = "changed by its author" if state is State.SUPERSEDED else "taken back"
+    def __init__(self, submission_id: SubmissionId, state: State, superseded_by: SubmissionId | None = None) -> None:
+        how = "changed by their author" if state is State.SUPERSEDED else "taken back"
         super().__init__(f"These words were {how} and no longer await a verdict. Nothing was changed.")
         self.submission_id = submission_id
         self.state = state
+        self.superseded_by = superseded_by
 
 
 class SecondModeratorNeeded(Refused):

@@ -296,8 +296,9 @@ def _why_not_waiting(session: Session, submission_id: int) -> Refused:
     _stored(session, submission_id)
     if session.get(Withdrawal, submission_id) is not None:
         return NoLongerPending(SubmissionId(submission_id), State.WITHDRAWN)
-    if session.scalar(select(Submission.id).where(Submission.supersedes == submission_id)) is not None:
-        return NoLongerPending(SubmissionId(submission_id), State.SUPERSEDED)
+    newer = session.scalar(select(Submission.id).where(Submission.supersedes == submission_id))
+    if newer is not None:
+        return NoLongerPending(SubmissionId(submission_id), State.SUPERSEDED, SubmissionId(newer))
     return _already_decided(session, submission_id)
 
 

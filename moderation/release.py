@@ -41,6 +41,12 @@ def approved_ids() -> Select[int]:
     return select(Decision.submission_id).where(Decision.verdict == Verdict.APPROVE.value)
 
 
+def released_ids() -> Select[int]:
+    """Return a query for the ids of all submissions that are released now, for counting them."""
+    taken_back = select(Withdrawal.submission_id).where(Withdrawal.submission_id == Decision.submission_id)
+    return approved_ids().where(~taken_back.exists())
+
+
 def standing(session: Session, submission_ids: Iterable[int]) -> dict[int, Standing]:
     """Return how each of *submission_ids* stands, keyed by id and without its words; unknown ids are absent."""
     found: dict[int, Standing] = {}

@@ -41,7 +41,7 @@ def _database(site: Site) -> Finding:
     try:
         migrate.check(site.database.reading)
     except OperationalError:
-        return Finding("database", "broken", "It cannot be reached, or was never made. Run `emeritus migrate`.")
+        return Finding("database", "broken", "It cannot be reached.")
     except (migrate.SchemaRefused, WrongRole) as refused:
         return Finding("database", "broken", str(refused))
     return Finding("database", "well", f"{backend}, migration {migrate.head()}, every write-once trigger in place.")

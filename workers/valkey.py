@@ -61,7 +61,16 @@ def server_command(data: Path) -> list[str]:
     socket = socket_path(data)
     return [
         *(str(_binary()), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"),
-        *("--dir", str(snapshots), "--stop-writes-on-bgsave-error", "no", "--loglevel", "warning"),
+        *(
+            "--dir",
+            str(snapshots),
+            "--stop-writes-on-bgsave-error",
+            "no",
+            "--loglevel",
+            "warning",
+            "--logfile",
+            "valkey.log",
+        ),
     ]
 
 

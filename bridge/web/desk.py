@@ -14,6 +14,8 @@ from moderation.types import Digest, Kind, Tray
 desk = Blueprint("desk", __name__, url_prefix="/desk")
 
 IN_THE_LIST = 50
+_MEANWHILE = (errors.NotTheWordsStored, errors.NoLongerPending, errors.AlreadyDecided)
+"""What can have happened to words between the page and the verdict."""
 
 
 @desk.get("/")
@@ -37,8 +39,8 @@ def create_approval(submission_id: int) -> ResponseReturnValue:
     seen = Digest(request.form.get("digest", ""))
     try:
         reviews.approve(site(), submission_id, moderator=current_moderator().id, seen=seen)
-    except errors.NotTheWordsStored as refused:
-        return _page(submission_id, refused=refused)
+    except _MEANWHILE as refused:
+        return _page(_newer(refused) or submission_id, refused=refused)
     return redirect(_next("approved"), 303)
 
 
@@ -64,13 +66,13 @@ def create_rejection(submission_id: int) -> ResponseReturnValue:
             told=request.form.get("told") or None,
         )
     except (
-        errors.NotTheWordsStored,
+        *_MEANWHILE,
         errors.UnknownReasonCode,
         errors.ReasonTooShort,
         errors.ReasonTooLong,
         errors.SecondModeratorNeeded,
     ) as refused:
-        return _page(submission_id, refused=refused, rejecting=True)
+        return _page(_newer(refused) or submission_id, refused=refused, rejecting=True)
     return redirect(_next(came_to.value), 303)
 
 
@@ -116,7 +118,12 @@ def _page(
     )
     if refused is None:
         return page, 410 if submission_id is not None and opened is None else 200
-    return page, 409 if isinstance(refused, errors.NotTheWordsStored | errors.SecondModeratorNeeded) else 422
+    return page, 409 if isinstance(refused, (*_MEANWHILE, errors.SecondModeratorNeeded)) else 422
+
+
+def _newer(refused: errors.Refused) -> int | None:
+    """Return the submission that replaced the one that was judged: the desk shows it instead."""
+    return refused.superseded_by if isinstance(refused, errors.NoLongerPending) else None
 
 
 def _next(just: str) -> str:

@@ -81,7 +81,9 @@ def create_comment(slug: str) -> ResponseReturnValue:
     try:
         if key is None or "preview" in request.form:
             return _preview(slug, letter)
-        receipt = comments.receive_comment(site(), slug, letter, key=key, author_secret=_author_secret())
+        receipt = comments.receive_comment(
+            site(), slug, letter, key=key, author_secret=_author_secret(), same_words_once=True
+        )
     except KeyUsedForOtherWords:
         # Sent, then back to the preview and other words sent from there: another letter, so it is shown once more.
         return _preview(slug, letter)

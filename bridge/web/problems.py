@@ -109,6 +109,8 @@ def _answer(status: int, sentence: str, refused: Exception) -> ResponseReturnVal
             more["digest"] = standing(session, [refused.submission_id])[refused.submission_id].digest
     if isinstance(refused, errors.NoLongerPending):
         more["state"] = refused.state
+    if isinstance(refused, errors.NoLongerPending):
+        more["superseded_by"] = refused.superseded_by
     if isinstance(refused, errors.AlreadyDecided):
         more |= {"verdict": refused.verdict, "moderator": refused.moderator}
     if isinstance(refused, errors.UnknownReasonCode):

@@ -2,6 +2,7 @@
 
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from threading import Barrier
 
 import pytest
@@ -9,8 +10,9 @@ from ground.house import SLUG, House
 from sqlalchemy import func, select
 
 from bridge import comments, essays, words
-from bridge.comments import DecidedMeanwhile, Letter, NotPosted, ReplyStatus
+from bridge.comments import DecidedMeanwhile, Letter, NotPosted, Receipt, ReplyStatus
 from bridge.records import Comment, IdempotencyKey, Rendering, Reply, ReplyRequest, RequestState
+from moderation.base import now
 from moderation.errors import NothingToAnswer
 from moderation.queue import awaiting_review
 from moderation.types import Kind, State
@@ -318,3 +320,23 @@ def test_opens_a_letter_by_its_whole_link_only(house: House) -> None:
             comments.opened_by(house.site, broken)
     with pytest.raises(comments.NoSuchComment):
         comments.opened_by(house.site, house.site.keys.signed("comment form", sent.public_id))
+
+
+def test_takes_the_same_words_of_one_author_once_an_hour_where_a_form_sent_them(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(key: str, secret: str | None, body: str = "Once.") -> Receipt:
+        return comments.receive_comment(
+            house.site, SLUG, Letter("Reader", body), key=key, author_secret=secret, same_words_once=True
+        )
+
+    first = send(KEY, None)
+    assert send(KEY[::-1], first.author_secret).public_id == first.public_id
+    assert send(KEY[::-1], None).public_id != first.public_id, "somebody else may mean the same"
+    assert send(KEY[1:] + "x", first.author_secret, "Twice.").public_id != first.public_id
+    comments.take_back(house.site, first.public_id)
+    again = send(KEY[2:] + "xy", first.author_secret)
+    assert again.public_id != first.public_id, "what was taken back may be sent again"
+    later = now() + timedelta(hours=1, seconds=1)
+    monkeypatch.setattr(comments, "now", lambda: later)
+    assert send(KEY[3:] + "xyz", first.author_secret).public_id != again.public_id

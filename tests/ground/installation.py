@@ -88,6 +88,7 @@ class Installation:
     token: str = ""
     password: str = ""
     _process: subprocess.Popen[bytes] | None = None
+    _watch: subprocess.Popen[bytes] | None = None
 
     @property
     def data(self) -> Path:
@@ -122,6 +123,12 @@ class Installation:
                 stderr=said,
                 start_new_session=True,
             )
+        # Tests that are killed cannot stop it, but their end of this pipe closes.
+        self._watch = subprocess.Popen(
+            ["/bin/sh", "-c", 'cat > /dev/null; kill -TERM "$0"', str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
         try:
             wait_for(self._is_up, "/healthz", UP_WITHIN)
             # The addresses are printed a moment after the last part answers.
@@ -152,6 +159,10 @@ class Installation:
 
     def destroy(self) -> None:
         """Kill what is left of it, for a test that failed."""
+        if self._watch is not None:
+            self._watch.kill()  # Before its number can be another's.
+            self._watch.communicate()
+            self._watch = None
         for process in self.processes():
             with suppress(psutil.Error):
                 process.kill()

@@ -21,7 +21,8 @@ bin=$1 folder=$2 memory=$3
 "$bin/initdb" -D "$memory/cluster" -U postgres -A trust -E UTF8 --no-sync --no-instructions \
     --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 > "$folder/log" 2>&1
 "$bin/pg_ctl" -D "$memory/cluster" -l "$folder/log" -w -t 60 start > /dev/null 2>&1 \
-    -o "-k '$folder' -c listen_addresses= -c fsync=off -c full_page_writes=off -c max_connections=200 -c dynamic_shared_memory_type=mmap"
+    -o "-k '$folder' -c listen_addresses= -c fsync=off -c full_page_writes=off -c max_connections=200 \
+        -c dynamic_shared_memory_type=mmap"
 echo ready
 cat > /dev/null || true
 "$bin/pg_ctl" -D "$memory/cluster" -m immediate stop > /dev/null 2>&1 || true

@@ -115,7 +115,8 @@ def test_leaves_nothing_when_stopped() -> None:
 
 
 def test_leaves_nothing_when_the_tests_are_killed() -> None:
-    code = "import signal; from ground import postgres; c = postgres.cluster(); print(c.folder, c.memory, flush=True); signal.pause()"
+    begun = "import signal; from ground import postgres; c = postgres.cluster()"
+    code = f"{begun}; print(c.folder, c.memory, flush=True); signal.pause()"
     with subprocess.Popen([sys.executable, "-c", code], cwd=TESTS, stdout=subprocess.PIPE, text=True) as tests:
         assert tests.stdout is not None
         folder, memory = map(Path, tests.stdout.readline().split())

@@ -167,7 +167,6 @@ def test_takes_the_same_letter_once_after_the_back_button(installation: Installa
     reader.leave()
 
 
-@pytest.mark.xfail(strict=True, reason="Its form comes with a fresh token, and same words by the same author pass.")
 @pytest.mark.parametrize("javascript", [True, False])
 def test_takes_it_once_after_the_back_button_of_a_browser_that_loads_the_page_again(
     installation: Installation, browser: Browser, javascript: bool

@@ -267,3 +267,24 @@ def test_approves_an_essay_which_is_then_on_the_site(house: House, desk: FlaskCl
     assert "A second one" in desk.get("/essays/second").text
     assert "A second one" in desk.get("/").text
     assert SLUG in desk.get("/").text
+
+
+def test_shows_the_new_words_to_who_approved_the_old_ones(house: House, desk: FlaskClient) -> None:
+    sent = house.send("As it was.")
+    page = read(desk, house.submission(sent.public_id))
+    comments.change_comment(house.site, sent.public_id, Letter("Reader", "As it is now."))
+    answered = form(page, "/approval").submit(desk)
+    assert answered.status_code == 409
+    assert "As it is now." in text(answered)
+    assert "changed by their author" in text(answered)
+    assert form(answered, "/approval").submit(desk).status_code == 303
+
+
+def test_keeps_the_reason_of_who_rejected_what_was_decided_meanwhile(house: House, desk: FlaskClient) -> None:
+    sent = house.send("As it is.")
+    asked = rejection(desk, house.submission(sent.public_id))
+    house.approve(sent.public_id)
+    answered = form(asked, "/rejection").submit(desk, reason_code="other", reason="It speaks of a neighbour.")
+    assert answered.status_code == 409
+    assert "already approved" in text(answered)
+    assert "It speaks of a neighbour." in text(answered)
