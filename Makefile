@@ -24,7 +24,7 @@ check: $(VENV)/.dev ## The quick ones: format, lint, types, floors, fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n 2 -m "not slow"
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not slow"
 
 install: $(VENV)/.run ## Set up what `make run` needs, in .venv
 

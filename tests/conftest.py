@@ -4,6 +4,8 @@
 - `database_url`: runs the test twice, on `sqlite_url` and on `postgresql_url`; ask for one of these to run once.
 - `database`: the site's `Database` on `database_url`; its sessions have the app's rights and no more.
 
+Tests on PostgreSQL are `slow`: `make check` leaves them out.
+
 The owner's way in, without the walls, is `bridge.db.owner_engine(database_url)`.
 """
 
@@ -19,6 +21,16 @@ from bridge import db, migrate
 
 TEMPLATE = "emeritus_template"
 numbers = count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave PostgreSQL to `make test`: `make check` has a minute for everything, and SQLite runs the same tests."""
+    for item in items:
+        variant = getattr(item, "callspec", None)
+        if "postgresql_url" in getattr(item, "fixturenames", ()) or (
+            variant is not None and "postgresql" in map(str, variant.params.values())
+        ):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

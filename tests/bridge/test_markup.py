@@ -580,6 +580,7 @@ def shown_and_counted(body: str) -> None:
     markup.links(body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SLOW)
 def test_takes_twice_as_long_for_twice_as_much(shape: str) -> None:
     half, whole = (calls(partial(shown_and_counted, SLOW[shape](length))) for length in (2_500, 5_000))
