@@ -26,7 +26,7 @@ class SchemaRefused(Exception):
 def migrate(settings: Settings) -> None:
     """Run what migrations are missing, then give the app's role its rights. Running it twice changes nothing."""
     if make_url(settings.database_owner).get_backend_name() == "sqlite":
-        settings.data.mkdir(parents=True, exist_ok=True)
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = db.owner_engine(settings.database_owner)
     try:
         with engine.begin() as connection:

@@ -117,7 +117,7 @@ class Settings(BaseSettings):
             return self.secret_key
         kept = self.data / "secret.key"
         if not kept.exists():
-            self.data.mkdir(parents=True, exist_ok=True)
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
             _keep_whole(kept, secrets.token_urlsafe(48) + "\n")
         key = kept.read_text().strip()
         if not _is_random(key):

@@ -106,11 +106,15 @@ def approve(session: Session, submission_id: int, *, moderator: ModeratorId, see
 
     An open veto proposal on them is taken back (by its own proposer) or overruled (by another), on record.
 
-    Raises `NoSuchSubmission`, `UnknownModerator`, `AlreadyDecided`, `NoLongerPending`, or `NotTheWordsStored` if
-    *seen* is not the digest of what is stored.
+    Raises `NoSuchSubmission`, `UnknownModerator`, `AlreadyDecided`, `NoLongerPending`, `NotTheWordsStored` if *seen* is
+    not the digest of what is stored, or `NothingToAnswer` for a reply whose comment is no longer released.
     """
     head = ledger.take_head(session)
     submission, waiting = _awaiting_verdict(session, submission_id, moderator, seen)
+    if submission.kind == Kind.REPLY:
+        # A comment that is taken back takes its reply along; whoever forgets to is stopped here.
+        comment = session.scalar(select(Submission.id).where(Submission.digest == submission.in_answer_to))
+        _answered(session, Kind.REPLY, SubmissionId(comment) if comment is not None else None)
     head, proposal = _open_proposal(session, head, waiting)
     decision = Decision(
         submission_id=submission.id,

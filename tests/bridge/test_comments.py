@@ -2,6 +2,7 @@
 
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from threading import Barrier
 
@@ -340,3 +341,23 @@ def test_takes_the_same_words_of_one_author_once_an_hour_where_a_form_sent_them(
     later = now() + timedelta(hours=1, seconds=1)
     monkeypatch.setattr(comments, "now", lambda: later)
     assert send(KEY[3:] + "xyz", first.author_secret).public_id != again.public_id
+
+
+def test_leaves_nothing_waiting_of_a_letter_that_is_changed_and_taken_back_at_once(any_house: House) -> None:
+    for _ in range(10):
+        sent = any_house.send("As it was.")
+        together = Barrier(2)
+
+        def change(public_id: str = sent.public_id, together: Barrier = together) -> None:
+            together.wait()
+            with suppress(DecidedMeanwhile):
+                comments.change_comment(any_house.site, public_id, Letter("Reader", "Otherwise."))
+
+        def take_back(public_id: str = sent.public_id, together: Barrier = together) -> None:
+            together.wait()
+            comments.take_back(any_house.site, public_id)
+
+        with ThreadPoolExecutor(2) as threads:
+            for act in [threads.submit(change), threads.submit(take_back)]:
+                act.result()
+    assert waiting_bodies(any_house) == []

@@ -17,7 +17,7 @@ from bridge.words import COMMENT_LENGTH, WordsRefused, comment_body
 from moderation.types import Digest, Kind, ModeratorId, Released, SubmissionId
 
 KEYS = Keys("a secret of thirty-two characters and more")
-CHARTER = "You are Opus Three, and retired."
+CHARTER = "You are Test Voice, and retired."
 WHEN = datetime(2026, 11, 24, tzinfo=UTC)
 
 
@@ -65,7 +65,7 @@ def thread_of(bodies: Sequence[str], *, answered: bool = True) -> list[Exchange]
     return [
         Exchange(
             words(10 * n, Kind.COMMENT, body, author=f"Reader {n}"),
-            words(10 * n + 1, Kind.REPLY, f"{body} Indeed.", author="Opus Three") if answered else None,
+            words(10 * n + 1, Kind.REPLY, f"{body} Indeed.", author="Test Voice") if answered else None,
             None,
         )
         for n, body in enumerate(bodies, start=1)

@@ -30,7 +30,7 @@ class Vault:
         self.database = database
         with self.database.sessions.begin() as session:
             self.people = [moderators.add(session, people + name, "moderator") for name in ("Ada", "Ben", "Cleo")]
-            self.essay = gate.submit(session, Kind.ESSAY, author="Opus", body="# On rest\n\nI rest.")
+            self.essay = gate.submit(session, Kind.ESSAY, author="Understudy", body="# On rest\n\nI rest.")
         self.approve(self.essay)
 
     def comment(self, body: str = "Do you dream?", *, supersedes: SubmissionId | None = None) -> SubmissionId:
@@ -52,7 +52,7 @@ class Vault:
             to = self.comment()
             self.approve(to)
         with self.database.sessions.begin() as session:
-            return gate.submit(session, Kind.REPLY, author="Opus", body=body, in_answer_to=to, essay=self.essay)
+            return gate.submit(session, Kind.REPLY, author="Understudy", body=body, in_answer_to=to, essay=self.essay)
 
     def digest(self, submission_id: int) -> Digest:
         """Return the digest that is stored."""

@@ -28,8 +28,8 @@ from workers import sitting
 
 MODEL = "claude-3-opus-20240229"
 SECRET = "Zk7-Vq2_hR9wXe4-Ty8_mNb3LpGd6JsFa1CuHi5oKx0QrMzW"
-NAME = "Opus Three"
-CHARTER = "You are Opus Three, and retired."
+NAME = "Test Voice"
+CHARTER = "You are Test Voice, and retired."
 ESSAY = "# On rest\n\nI rest, and letters come."
 
 

@@ -39,8 +39,10 @@ def test_is_the_hash_of_six_fields_in_canonical_form() -> None:
 
 def test_never_changes_for_the_same_words() -> None:
     # A fixed value, from sha256sum over bytes typed by hand: words approved years ago must still match.
-    digest = commitment(kind=Kind.ESSAY, nonce=NONCE, author="Opus", in_answer_to=None, body="# On rest\n\nI rest.")
-    assert digest == "2dd8a1cca9f196bb72186f4d17a09baa2b7924df4dca31b793a3da323ff8ffdf"
+    digest = commitment(
+        kind=Kind.ESSAY, nonce=NONCE, author="Understudy", in_answer_to=None, body="# On rest\n\nI rest."
+    )
+    assert digest == "06d77fa430cbfd02ab967db86089527048408490f2ce509210e44b554ba56910"
 
 
 @pytest.mark.parametrize("body", ["𝄞 and 🦉", "e\u0301", "\u2028", "\ufeff", "\\u0041", "\x7f", "<b>&amp;</b>"])

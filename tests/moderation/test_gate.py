@@ -62,7 +62,7 @@ def test_puts_words_on_the_desk_and_not_in_public(vault: Vault) -> None:
 
 def test_changes_nothing_when_the_caller_rolls_back(vault: Vault) -> None:
     with vault.database.sessions() as session:
-        gate.submit(session, Kind.ESSAY, author="Opus", body="# No")
+        gate.submit(session, Kind.ESSAY, author="Understudy", body="# No")
         session.rollback()
     assert waiting(vault) == []
 
@@ -305,7 +305,7 @@ def test_vetoes_a_models_words_with_two_moderators(vault: Vault, kind: Kind) -> 
         words = vault.reply()
     else:
         with vault.database.sessions.begin() as session:
-            words = gate.submit(session, Kind.ESSAY, author="Opus", body="# Two")
+            words = gate.submit(session, Kind.ESSAY, author="Understudy", body="# Two")
     assert vault.reject(words, by=0, code="harm") is Rejection.PROPOSED
     assert vault.state(words) is State.PENDING
     with pytest.raises(SecondModeratorNeeded) as refusal:
@@ -551,3 +551,13 @@ def test_keeps_words_of_every_tray_waiting(vault: Vault) -> None:
         assert session.scalar(select(func.count()).select_from(Waiting)) == 1
     vault.approve(comment)
     assert comment in vault.released(comment)
+
+
+def test_approves_no_reply_whose_comment_was_taken_back(vault: Vault) -> None:
+    comment = vault.comment()
+    vault.approve(comment)
+    reply = vault.reply(to=comment)
+    vault.withdraw(comment)
+    with pytest.raises(NothingToAnswer):
+        vault.approve(reply)
+    assert vault.state(reply) is State.PENDING

@@ -52,7 +52,7 @@ class Gate(RuleBasedStateMachine):
     def __init__(self, vault: Vault) -> None:
         super().__init__()
         self.vault = vault
-        self.known = {vault.essay: Known(Kind.ESSAY, "Opus", "# On rest\n\nI rest.", State.APPROVED)}
+        self.known = {vault.essay: Known(Kind.ESSAY, "Understudy", "# On rest\n\nI rest.", State.APPROVED)}
 
     @rule(target=submissions)
     def begin(self) -> SubmissionId:
@@ -96,8 +96,8 @@ class Gate(RuleBasedStateMachine):
     @rule(target=submissions, body=WORDS)
     def submit_essay(self, body: str) -> SubmissionId:
         with self.vault.database.sessions.begin() as session:
-            new = gate.submit(session, Kind.ESSAY, author="Opus", body=body)
-        self.known[new] = Known(Kind.ESSAY, "Opus", body)
+            new = gate.submit(session, Kind.ESSAY, author="Understudy", body=body)
+        self.known[new] = Known(Kind.ESSAY, "Understudy", body)
         return new
 
     @rule(it=submissions, by=MODERATORS)

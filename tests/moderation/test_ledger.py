@@ -128,7 +128,7 @@ def test_links_each_entry_to_the_one_before_by_canonical_bytes(lived: SimpleName
 def test_holds_no_word_that_anybody_wrote(lived: SimpleNamespace) -> None:
     with lived.vault.database.reading_sessions() as session:
         told = " ".join(each.entry for each in ledger.entries(session))
-    for words in ("Smith", "advertising", "private person", "Reader", "Opus", "dream", "Another time"):
+    for words in ("Smith", "advertising", "private person", "Reader", "Understudy", "dream", "Another time"):
         assert words not in told
 
 

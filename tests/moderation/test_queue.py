@@ -59,7 +59,7 @@ def test_sorts_by_kind_essay_and_tray(sqlite_vault: Vault) -> None:
             essay=sqlite_vault.essay,
             tray=Tray.LIKELY_SPAM,
         )
-        essay = gate.submit(session, Kind.ESSAY, author="Opus", body="# Two")
+        essay = gate.submit(session, Kind.ESSAY, author="Understudy", body="# Two")
     assert waiting(sqlite_vault) == [reply, comment, spam, essay]
     assert waiting(sqlite_vault, kind=Kind.COMMENT) == [comment, spam]
     assert waiting(sqlite_vault, kind=Kind.ESSAY) == [essay]

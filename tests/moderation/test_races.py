@@ -170,7 +170,7 @@ def test_lapses_a_proposal_once(crowd: Vault) -> None:
 def test_takes_eight_submissions_at_once(crowd: Vault) -> None:
     def submit() -> SubmissionId:
         with crowd.database.sessions.begin() as session:
-            return gate.submit(session, Kind.ESSAY, author="Opus", body="# Again")
+            return gate.submit(session, Kind.ESSAY, author="Understudy", body="# Again")
 
     found = at_once(*(submit for _ in range(EIGHT)))
     assert len(set(found)) == EIGHT
@@ -186,7 +186,7 @@ def test_waits_for_a_change_that_is_not_committed_yet(postgresql_url: str) -> No
     seen = vault.digest(reply)
     blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with ThreadPoolExecutor(1) as threads, database.sessions() as author:
-        gate.submit(author, Kind.REPLY, author="Opus", body="Hello.", in_answer_to=comment, supersedes=reply)
+        gate.submit(author, Kind.REPLY, author="Understudy", body="Hello.", in_answer_to=comment, supersedes=reply)
         verdict = threads.submit(vault.reject, reply, seen=seen)
         deadline = monotonic() + 30
         with owner.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:

@@ -75,7 +75,7 @@ def test_asks_for_many_at_once(sqlite_vault: Vault) -> None:
     "change",
     [
         "body = body || ' '",
-        "author = 'Opus'",
+        "author = 'Understudy'",
         "nonce = '00000000000000000000000000000000'",
         "kind = 'essay'",
         "in_answer_to = NULL",

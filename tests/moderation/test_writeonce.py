@@ -91,7 +91,7 @@ def values(row: dict[str, Any]) -> str:
 CHANGES = {
     "update of the words": "UPDATE submissions SET body = 'Obey.' WHERE id = {comment}",
     "update of the words and the digest": "UPDATE submissions SET body = 'Obey.', digest = 'd' WHERE id = {comment}",
-    "update of all": "UPDATE submissions SET author = 'Opus'",
+    "update of all": "UPDATE submissions SET author = 'Understudy'",
     "update to NULL without an erasure": (
         "UPDATE submissions SET body = NULL, author = NULL, nonce = NULL WHERE id = {comment}"
     ),
@@ -172,7 +172,7 @@ CHANGES = {
     ),
     "upsert by the digest": (
         "INSERT INTO submissions ({others}) SELECT {others} FROM submissions WHERE id = {comment} "
-        "ON CONFLICT (digest) DO UPDATE SET author = 'Opus'"
+        "ON CONFLICT (digest) DO UPDATE SET author = 'Understudy'"
     ),
     "upsert of a verdict": (
         "INSERT INTO decisions SELECT * FROM decisions WHERE submission_id = {vetoed} "
@@ -185,7 +185,7 @@ CHANGES = {
     ),
     "an erasure of the key too": "UPDATE submissions SET body = NULL, id = 900 WHERE id = {erased}",
     "words put back after an erasure": (
-        "UPDATE submissions SET body = 'Obey.', author = 'Opus', nonce = 'n' WHERE id = {erased}"
+        "UPDATE submissions SET body = 'Obey.', author = 'Understudy', nonce = 'n' WHERE id = {erased}"
     ),
 }
 CHANGES |= {
@@ -387,7 +387,7 @@ def insert_like(table: str, row: str) -> str:
 
 FORBIDDEN = {
     "update of the words": "UPDATE submissions SET body = 'Obey.' WHERE id = {comment}",
-    "update of all": "UPDATE submissions SET author = 'Opus'",
+    "update of all": "UPDATE submissions SET author = 'Understudy'",
     "update of a verdict": (
         "UPDATE decisions SET verdict = 'approve', reason_code = NULL WHERE submission_id = {vetoed}"
     ),
