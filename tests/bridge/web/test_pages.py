@@ -342,7 +342,7 @@ def test_tells_an_author_how_their_letter_stands(
     assert told in text(page)
     assert ("My words." in text(page)) == (lived is not rejected)
     for hidden in ("Hidden answer.", "Desk only.", REASON, "Ada"):
-        assert hidden not in page.text
+        assert hidden not in text(page)
 
 
 @pytest.mark.parametrize("path", ["/letters/x", "/letters/x/change", "/comments/x", "/replies/x", "/essays/x", "/x"])
