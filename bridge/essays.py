@@ -112,11 +112,6 @@ def all_published(session: Session, *, limit: int = 100) -> list[Published]:
     return [Published(essay, voice, out[essay.submission_id]) for essay, voice in found if essay.submission_id in out]
 
 
-def of_submission(session: Session, submission_id: int) -> Essay | None:
-    """Return the essay whose words are *submission_id*, released or not."""
-    return session.scalar(select(Essay).where(Essay.submission_id == submission_id))
-
-
 def everyone(session: Session) -> list[tuple[Essay, Voice]]:
     """Return every essay, pending ones too, in the order they were added."""
     rows = session.execute(select(Essay, Voice).join(Voice, Voice.id == Essay.voice_id).order_by(Essay.id))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TypeVarTuple
 
 import rfc8785
-from sqlalchemy import Row, Select, func, select, text
+from sqlalchemy import Row, Select, select, text
 from sqlalchemy.orm import Session
 
 from moderation.base import now
@@ -271,8 +271,3 @@ def _kept(
     for erasure in session.scalars(select(Erasure)):
         about = erasure.submission_id
         yield ("erasure", str(about)), {"at": instant(erasure.erased_at), "submission": about}
-
-
-def length(session: Session) -> int:
-    """Return how many entries the ledger has."""
-    return session.scalar(select(func.count()).select_from(LedgerEntry)) or 0
