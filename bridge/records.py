@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    true,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -61,7 +62,25 @@ class Voice(Base):
     paused_until: Mapped[float | None] = mapped_column(Float)
     """Seconds since 1970 by the database's clock; None while paused: until a person resumes it."""
     failures_in_a_row: Mapped[int] = mapped_column(default=0)
+    cost_a_day: Mapped[int | None] = mapped_column()
+    """The most it may cost from one UTC midnight to the next, in millionths of a US dollar; None: no bound."""
+    cost_a_month: Mapped[int | None] = mapped_column()
+    replies_a_day: Mapped[int | None] = mapped_column()
+    replies_a_month: Mapped[int | None] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Charter(Base):
+    """One version of a voice's charter: who set it and since when. The newest is the voice's own."""
+
+    __tablename__ = "charters"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    voice_id: Mapped[int] = mapped_column(ForeignKey("voices.id"), index=True)
+    charter: Mapped[str] = mapped_column(Text)
+    moderator_id: Mapped[int | None] = mapped_column(ForeignKey("moderators.id"))
+    """None: the operator, at the command line."""
+    since: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Essay(Base):
@@ -76,6 +95,9 @@ class Essay(Base):
     original_url: Mapped[str | None] = mapped_column(Text)
     written_on: Mapped[date | None] = mapped_column(Date)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    closed_why: Mapped[str | None] = mapped_column(Text)
+    """What readers are told where the form would stand."""
 
 
 class Comment(Base):
@@ -169,6 +191,8 @@ class Generation(Base):
     output_tokens: Mapped[int | None] = mapped_column()
     cost: Mapped[int | None] = mapped_column()
     """Millionths of a US dollar; None where the voice has no prices."""
+    reserved: Mapped[int | None] = mapped_column()
+    """The most this call could cost, in the same unit: what it counts for against the budgets until it is settled."""
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
@@ -212,6 +236,107 @@ class ApiToken(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class Claim(Base):
+    """Who is reading a pending submission now. Advice to the others: the decision's key decides."""
+
+    __tablename__ = "claims"
+
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"), primary_key=True, autoincrement=False)
+    moderator_id: Mapped[int] = mapped_column(ForeignKey("moderators.id"), index=True)
+    claimed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    until: Mapped[float] = mapped_column(Float)
+    """Seconds since 1970 by the database's clock."""
+
+
+class Signal(Base):
+    """Advice about a submission: what was noticed and why. Never a decision."""
+
+    __tablename__ = "signals"
+    __table_args__ = (
+        UniqueConstraint("submission_id", "name"),
+        Index("ix_signals_name_submission_id", "name", "submission_id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"))
+    name: Mapped[str] = mapped_column(String(32))
+    why: Mapped[str] = mapped_column(Text)
+    """In words, for moderators; it may quote what the submission says, so erasure removes the row."""
+    strong: Mapped[bool] = mapped_column()
+    noticed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ListedWord(Base):
+    """A word or phrase that an admin wants moderators to notice."""
+
+    __tablename__ = "listed_words"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    word: Mapped[str] = mapped_column(String(80))
+    skeleton: Mapped[str] = mapped_column(String(320), unique=True)
+    """What it looks like (UTS 39), so that look-alikes are the same word."""
+    moderator_id: Mapped[int] = mapped_column(ForeignKey("moderators.id"))
+    listed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Report(Base):
+    """A reader's report of released words, and what became of it."""
+
+    __tablename__ = "reports"
+    __table_args__ = (
+        Index("ix_reports_closed_at", "closed_at", "id"),
+        CheckConstraint("outcome IN ('kept', 'taken_down')", name="outcome"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"), index=True)
+    code: Mapped[str] = mapped_column(String(32))
+    words: Mapped[str | None] = mapped_column(Text)
+    reported_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    outcome: Mapped[str | None] = mapped_column(String(16))
+    told: Mapped[str | None] = mapped_column(Text)
+    """What its reporter is told besides the outcome."""
+    moderator_id: Mapped[int | None] = mapped_column(ForeignKey("moderators.id"))
+    closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Outgoing(Base):
+    """A mail or a webhook's message on its way out, each sent once at most (SECURITY, section 8)."""
+
+    __tablename__ = "outgoing"
+    __table_args__ = (
+        Index("ix_outgoing_state_id", "state", "id"),
+        CheckConstraint("way IN ('mail', 'webhook')", name="way"),
+        CheckConstraint("state IN ('unsent', 'trying', 'sent', 'refused')", name="state"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    way: Mapped[str] = mapped_column(String(8))
+    once: Mapped[str] = mapped_column(String(160), unique=True)
+    """What it is about and for whom, by ids: the same is not put here twice."""
+    sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """Address and text, encrypted under the site's key; emptied when it was sent or given up."""
+    state: Mapped[str] = mapped_column(String(8))
+    attempts: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[float | None] = mapped_column(Float)
+    """Seconds since 1970 by the database's clock."""
+    why: Mapped[str | None] = mapped_column(Text)
+    """For admins: why it was refused, without address or words."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class HouseRule(Base):
+    """What an admin decided for the whole desk, such as that everyone signs in with a second factor."""
+
+    __tablename__ = "house_rules"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[str] = mapped_column(String(200))
+    moderator_id: Mapped[int] = mapped_column(ForeignKey("moderators.id"))
+    since: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 # Flask-Security's mixins look for classes of these names, and for the table names set before they are defined.
 sqla.FsModels.set_db_info(  # type: ignore[no-untyped-call]
     base_model=Base, user_table_name="users", role_table_name="roles", refresh_table_name="refresh_trackers"
@@ -236,3 +361,16 @@ class User(Base, sqla_v2.FsUserMixin):
     __tablename__ = "users"
 
     moderator_id: Mapped[int] = mapped_column(ForeignKey("moderators.id"), unique=True)
+    totp_counter: Mapped[int | None] = mapped_column()
+    """The time step of the last code that was accepted: none is taken twice (SECURITY, R4)."""
+    told: Mapped[str] = mapped_column(String(8), server_default="never")
+    """How often they are written to about what waits: never, at_once, hourly or daily."""
+    told_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    shortcuts: Mapped[bool] = mapped_column(server_default=true())
+    """Whether the desk listens to single keys (WCAG 2.1.4)."""
+
+
+class WebAuthn(Base, sqla_v2.FsWebAuthnMixin):
+    """A passkey."""
+
+    __tablename__ = "webauthn"

@@ -75,6 +75,8 @@ class Waiting(Base):
         Index("ix_waiting_kind", "kind", "submission_id"),
         Index("ix_waiting_essay", "essay", "submission_id"),
         Index("ix_waiting_tray", "tray", "submission_id"),
+        Index("ix_waiting_voice", "voice", "submission_id"),
+        Index("ix_waiting_hold_id", "hold_id", "submission_id"),
     )
 
     submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"), primary_key=True, autoincrement=False)
@@ -82,6 +84,22 @@ class Waiting(Base):
     essay: Mapped[int | None] = mapped_column(ForeignKey("submissions.id"))
     tray: Mapped[str] = mapped_column(String(16))
     proposal_id: Mapped[int | None] = mapped_column(ForeignKey("proposals.id"))
+    voice: Mapped[int | None] = mapped_column()
+    """Whose essay it stands under, by the site's number: the vault knows no voices."""
+    # No foreign key, here and in Withdrawal: SQLite can add none to a table that stands.
+    hold_id: Mapped[int | None] = mapped_column()
+
+
+class Hold(Base):
+    """One moderator's wish for a second reader. No verdict, and nothing of the vault."""
+
+    __tablename__ = "holds"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"), index=True)
+    moderator_id: Mapped[int] = mapped_column(ForeignKey("moderators.id"))
+    held_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Decision(Base):
@@ -105,7 +123,7 @@ class Decision(Base):
 
 
 class ProposalRow(Base):
-    """The first half of a veto. Write-once: what became of it is told by the decision or the ledger's lapse."""
+    """The first half of a veto, or of taking down a model's words. Write-once: what became of it the ledger tells."""
 
     __tablename__ = "proposals"
     __table_args__ = (CheckConstraint("id > 0", name="id"), {"sqlite_autoincrement": True})
@@ -118,6 +136,17 @@ class ProposalRow(Base):
     digest_seen: Mapped[str] = mapped_column(String(64))
     reason_code: Mapped[str] = mapped_column(String(32))
     reason_digest: Mapped[str] = mapped_column(String(64))
+    proposes: Mapped[str] = mapped_column(String(10), server_default="veto")
+    """"veto", of pending words, or "withdrawal", of released ones."""
+
+
+class OpenTakedown(Base):
+    """Released words that a moderator proposed to take down, until a second one agrees or not, or it lapses."""
+
+    __tablename__ = "open_takedowns"
+
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"), primary_key=True, autoincrement=False)
+    proposal_id: Mapped[int] = mapped_column(ForeignKey("proposals.id"))
 
 
 class Withdrawal(Base):
@@ -133,6 +162,9 @@ class Withdrawal(Base):
     taken_back_by: Mapped[str] = mapped_column(String(8))
     moderator_id: Mapped[int | None] = mapped_column(ForeignKey("moderators.id"))
     withdrawn_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    reason_code: Mapped[str | None] = mapped_column(String(32))
+    reason_digest: Mapped[str | None] = mapped_column(String(64))
+    proposal_id: Mapped[int | None] = mapped_column()
 
 
 class Erasure(Base):
@@ -159,6 +191,33 @@ class ReasonRow(Base):
     salt: Mapped[str | None] = mapped_column(String(32))
     reason: Mapped[str | None] = mapped_column(Text)
     told: Mapped[str | None] = mapped_column(Text)
+
+
+class AppealRow(Base):
+    """What the author of a rejected comment said for it when it came to the gate again, as the submission named."""
+
+    __tablename__ = "appeals"
+
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"), primary_key=True, autoincrement=False)
+    words: Mapped[str | None] = mapped_column(Text)
+    appealed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class SecondReading(Base):
+    """An approval that another moderator is shown blind, and what they would have done. It changes nothing."""
+
+    __tablename__ = "second_readings"
+    __table_args__ = (
+        Index("ix_second_readings_read_at", "read_at", "submission_id"),
+        CheckConstraint("verdict IN ('approve', 'reject')", name="verdict"),
+    )
+
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"), primary_key=True, autoincrement=False)
+    asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    moderator_id: Mapped[int | None] = mapped_column(ForeignKey("moderators.id"))
+    verdict: Mapped[str | None] = mapped_column(String(8))
+    reason_code: Mapped[str | None] = mapped_column(String(32))
+    read_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class LedgerEntry(Base):

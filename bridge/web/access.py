@@ -40,6 +40,8 @@ class Access(StrEnum):
     """Public, but its forms give authority: they carry a CSRF token."""
     MODERATOR = "moderator"
     """A moderator who signed in here."""
+    ADMIN = "admin"
+    """A moderator who signed in here and whose role is admin."""
     BEARER = "bearer"
     """A moderator's token."""
     DECIDER = "decider"
@@ -115,8 +117,8 @@ def guard() -> ResponseReturnValue | None:
         return None
     if request.method not in SAFE:
         _admit_form()
-    if access is Access.MODERATOR:
-        return _admit_moderator()
+    if access in {Access.MODERATOR, Access.ADMIN}:
+        return _admit_moderator(access)
     if access is Access.SIGN_IN:
         return _admit_sign_in()
     return None
@@ -130,7 +132,7 @@ def _admit_sign_in() -> ResponseReturnValue | None:
     return None
 
 
-def _admit_moderator() -> ResponseReturnValue | None:
+def _admit_moderator(access: Access) -> ResponseReturnValue | None:
     if not current_user.is_authenticated:
         if request.method in SAFE:
             return redirect(url_for("security.login", next=request.full_path.rstrip("?")))
@@ -139,6 +141,8 @@ def _admit_moderator() -> ResponseReturnValue | None:
         found = moderators.named(session, [current_user.moderator_id]).get(current_user.moderator_id)
     if found is None or not found.active:
         raise Forbidden
+    if access is Access.ADMIN and found.role != "admin":
+        raise Forbidden("This is for admins. Nothing was changed.")
     g.moderator = found
     if request.method not in SAFE:
         csrf.protect()

@@ -53,8 +53,11 @@ def _sqlite(connection: Connection) -> Snapshot:
     rows = connection.execute(text("SELECT type, name, tbl_name, sql FROM sqlite_master")).all()
     found: Snapshot = {}
     for kind, name, table, sql in rows:
-        # In CREATE TABLE the order of constraints is a matter of who wrote it: compare them as a set.
-        parts = tuple(sorted(re.sub(r"\s+", " ", part).strip(" ,)") for part in (sql or "").split("\n")))
+        # In CREATE TABLE the order of constraints is a matter of who wrote it: compare them as a set. ALTER TABLE
+        # writes its column behind a comma on the last line.
+        parts = tuple(
+            sorted(re.sub(r"\s+", " ", part).strip(" ,)") for part in re.split(r"\n|, (?=[a-z_]+ [A-Z])", sql or ""))
+        )
         found.setdefault(kind, set()).add((name, table, parts))
     for table in inspect(connection).get_table_names():
         for key in connection.exec_driver_sql(f"PRAGMA foreign_key_list({table})"):
