@@ -73,7 +73,7 @@ def submit_essay(
         raise EssayRefused(f"There is an essay at /essays/{slug} already. Give another address with --slug.")
     if original_url is not None and not original_url.startswith(("https://", "http://")):
         raise EssayRefused("The original address must begin with https:// or http://.")
-    submission_id = intake.submit(session, Kind.ESSAY, author=voice.name, body=body)
+    submission_id = intake.submit(session, Kind.ESSAY, author=voice.name, body=body, voice=voice.id)
     essay = Essay(
         slug=slug,
         voice_id=voice.id,

@@ -67,6 +67,53 @@ class SecondModeratorNeeded(Refused):
         self.submission_id = submission_id
 
 
+class AdminNeeded(Refused):
+    """Raised when a moderator who is no admin would begin to take released words down."""
+
+    def __init__(self) -> None:
+        super().__init__("Only an admin can begin to take posted words down. Nothing was changed.")
+
+
+class AnotherModeratorNeeded(Refused):
+    """Raised when who rejected a comment would decide on its author's appeal, or read their own approval again."""
+
+    def __init__(self, submission_id: SubmissionId) -> None:
+        super().__init__("You decided on these words before; now it takes another moderator. Nothing was changed.")
+        self.submission_id = submission_id
+
+
+class CannotAppeal(Refused):
+    """Raised when there is no rejection to appeal against, or no longer, or not again."""
+
+    def __init__(self, submission_id: SubmissionId, why: str) -> None:
+        super().__init__(f"{why} Nothing was changed.")
+        self.submission_id = submission_id
+
+
+class NotReleased(Refused):
+    """Raised when words would be taken down that are not public, or no longer."""
+
+    def __init__(self, submission_id: SubmissionId) -> None:
+        super().__init__("These words are not posted, or no longer. Nothing was changed.")
+        self.submission_id = submission_id
+
+
+class NoOpenProposal(Refused):
+    """Raised when a second moderator answers a proposal that lapsed or was answered already."""
+
+    def __init__(self, submission_id: SubmissionId) -> None:
+        super().__init__("Nobody proposes to take these words down, or no longer. Nothing was changed.")
+        self.submission_id = submission_id
+
+
+class NothingToReread(Refused):
+    """Raised when a second reading was given already, or was never asked for."""
+
+    def __init__(self, submission_id: SubmissionId) -> None:
+        super().__init__("These words await no second reading, or no longer. Nothing was changed.")
+        self.submission_id = submission_id
+
+
 class UnknownReasonCode(Refused):
     """Raised when the code is not on the published list for this kind of words."""
 

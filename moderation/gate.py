@@ -17,6 +17,8 @@ from moderation.base import now
 from moderation.digest import commitment, new_nonce, salted
 from moderation.errors import (
     AlreadyDecided,
+    AnotherModeratorNeeded,
+    CannotAppeal,
     NoLongerPending,
     NoSuchSubmission,
     NothingToAnswer,
@@ -27,9 +29,12 @@ from moderation.errors import (
     UnknownModerator,
 )
 from moderation.records import (
+    AppealRow,
     Decision,
     Erasure,
+    Hold,
     ModeratorRow,
+    OpenTakedown,
     ProposalRow,
     ReasonRow,
     Submission,
@@ -68,22 +73,51 @@ def submit(
     essay: SubmissionId | None = None,
     tray: Tray = Tray.MAIN,
     supersedes: SubmissionId | None = None,
+    voice: int | None = None,
 ) -> SubmissionId:
     """Keep *author* and *body*, exactly as given, and put them on the desk; return the submission's id.
 
-    *essay* is the released essay that all of this stands under (None for an essay itself). With *supersedes*, the
-    pending submission of that id leaves the desk in the same transaction.
+    *essay* is the released essay that all of this stands under (None for an essay itself), *voice* the site's number
+    for whose it is. With *supersedes*, the pending submission of that id leaves the desk in the same transaction.
 
     Raises `NothingToAnswer` unless *in_answer_to* is released and of a kind that *kind* may answer;
-    `AlreadyDecided` or `NoLongerPending` if what it supersedes no longer waits.
+    `AlreadyDecided` or `NoLongerPending` if what it supersedes no longer waits; `CannotAppeal` if that is an appeal.
     """
+    if supersedes is not None:
+        if session.get(AppealRow, supersedes) is not None:
+            raise CannotAppeal(supersedes, "An appeal is for the words that were rejected, so they stay as they were.")
+        _leave_the_desk(session, supersedes)
+    return place(
+        session,
+        kind,
+        author=author,
+        body=body,
+        in_answer_to=in_answer_to,
+        essay=essay,
+        tray=tray,
+        supersedes=supersedes,
+        voice=voice,
+    )
+
+
+def place(
+    session: Session,
+    kind: Kind,
+    *,
+    author: str,
+    body: str,
+    in_answer_to: SubmissionId | None,
+    essay: SubmissionId | None,
+    tray: Tray,
+    supersedes: SubmissionId | None,
+    voice: int | None,
+) -> SubmissionId:
+    """Do what `submit` does once nothing that is superseded waits any more. For the vault's own use."""
     answered = _answered(session, kind, in_answer_to)
     nonce = new_nonce()
     digest = commitment(
         kind=kind, nonce=nonce, author=author, in_answer_to=answered.digest if answered else None, body=body
     )
-    if supersedes is not None:
-        _leave_the_desk(session, supersedes)
     submission = Submission(
         kind=kind.value,
         nonce=nonce,
@@ -96,7 +130,7 @@ def submit(
     )
     session.add(submission)
     session.flush()
-    session.add(Waiting(submission_id=submission.id, kind=kind.value, essay=essay, tray=tray.value))
+    session.add(Waiting(submission_id=submission.id, kind=kind.value, essay=essay, tray=tray.value, voice=voice))
     session.flush()
     return SubmissionId(submission.id)
 
@@ -113,8 +147,7 @@ def approve(session: Session, submission_id: int, *, moderator: ModeratorId, see
     submission, waiting = _awaiting_verdict(session, submission_id, moderator, seen)
     if submission.kind == Kind.REPLY:
         # A comment that is taken back takes its reply along; whoever forgets to is stopped here.
-        comment = session.scalar(select(Submission.id).where(Submission.digest == submission.in_answer_to))
-        _answered(session, Kind.REPLY, SubmissionId(comment) if comment is not None else None)
+        _answerable_still(session, submission)
     head, proposal = _open_proposal(session, head, waiting)
     decision = Decision(
         submission_id=submission.id,
@@ -156,10 +189,11 @@ def reject(
         raise SecondModeratorNeeded(SubmissionId(submission.id))
     begins_veto = kind.by_model and proposal is None
     reasons.check(kind, code, reason, told, proposes=begins_veto, seconds=proposal is not None)
-    reason_row = _reason(submission.id, reason, told)
+    reason_row = written(submission.id, reason, told)
     if begins_veto and quorum > 1:
         assert reason_row is not None  # `reasons.check` asks for words with every proposal.
-        _propose(session, head, waiting, moderator, seen, code, reason_row, lapse)
+        waiting.proposal_id = propose(session, head, submission.id, moderator, seen, code, reason_row, lapse)
+        session.flush()
         return Rejection.PROPOSED
     if reason_row is not None:
         session.add(reason_row)
@@ -181,21 +215,28 @@ def reject(
 def withdraw(session: Session, submission_id: int, *, by: str, moderator: ModeratorId | None = None) -> None:
     """Take back words, pending or released, for their "author", the "operator" or the "law".
 
-    Pending words leave the desk undecided; released words stop being released. Doing it twice changes nothing.
-    Raises `NoSuchSubmission`, or `AlreadyDecided` for words that were rejected: there is nothing to take back.
+    Pending words leave the desk undecided; released words stop being released; rejected ones may be erased then. Doing
+    it twice changes nothing. Raises `NoSuchSubmission`. A moderator takes down released words by `takedowns`.
     """
     head = ledger.take_head(session)
     submission = _stored(session, submission_id)
-    if session.get(Withdrawal, submission.id) is not None:
-        return
-    decision = session.get(Decision, submission.id)
-    if decision is not None and decision.verdict == Verdict.REJECT:
-        raise _already_decided(session, submission.id)
+    if session.get(Withdrawal, submission.id) is None:
+        withdrawal = Withdrawal(
+            submission_id=submission.id, taken_back_by=by, moderator_id=moderator, withdrawn_at=now()
+        )
+        record_withdrawal(session, head, withdrawal, submission)
+
+
+def record_withdrawal(
+    session: Session, head: ledger.Head, withdrawal: Withdrawal, submission: Submission
+) -> ledger.Head:
+    """Put a withdrawal and its entry on record; the words leave the desk. For the vault's own use."""
     session.execute(delete(Waiting).where(Waiting.submission_id == submission.id))
-    withdrawal = Withdrawal(submission_id=submission.id, taken_back_by=by, moderator_id=moderator, withdrawn_at=now())
+    session.execute(delete(OpenTakedown).where(OpenTakedown.submission_id == submission.id))
+    _end_hold(session, submission.id)
     session.add(withdrawal)
     session.flush()
-    ledger.record_withdrawal(session, head, withdrawal, submission)
+    return ledger.record_withdrawal(session, head, withdrawal, submission)
 
 
 def erase(session: Session, submission_id: int) -> None:
@@ -213,9 +254,7 @@ def erase(session: Session, submission_id: int) -> None:
                     raise Refused("Only withdrawn words can be erased.")
                 # An earlier version never was public: its withdrawal is that of the words that replaced it.
                 withdrawal = Withdrawal(submission_id=submission.id, taken_back_by="author", withdrawn_at=now())
-                session.add(withdrawal)
-                session.flush()
-                head = ledger.record_withdrawal(session, head, withdrawal, submission)
+                head = record_withdrawal(session, head, withdrawal, submission)
             erasure = Erasure(submission_id=submission.id, erased_at=now())
             session.add(erasure)
             session.flush()
@@ -251,6 +290,16 @@ def _answered(session: Session, kind: Kind, in_answer_to: SubmissionId | None) -
     return answered
 
 
+def _answerable_still(session: Session, reply: Submission) -> None:
+    """Refuse a reply whose comment is not public, unless an operator took that down: no way round the model's bar."""
+    comment = session.scalar(select(Submission.id).where(Submission.digest == reply.in_answer_to))
+    decision = session.get(Decision, comment) if comment is not None else None
+    withdrawal = session.get(Withdrawal, comment) if comment is not None else None
+    approved = decision is not None and decision.verdict == Verdict.APPROVE
+    if not approved or (withdrawal is not None and withdrawal.taken_back_by != "operator"):
+        raise NothingToAnswer(comment)
+
+
 def _stored(session: Session, submission_id: int) -> Submission:
     submission = session.get(Submission, submission_id)
     if submission is None:
@@ -258,13 +307,24 @@ def _stored(session: Session, submission_id: int) -> Submission:
     return submission
 
 
+def still_waiting(session: Session, submission_id: int, moderator: ModeratorId) -> Waiting:
+    """Return the place on the desk of what *moderator* acts on without a verdict. For the vault's own use.
+
+    Raises `UnknownModerator`, `NoSuchSubmission`, `AlreadyDecided` or `NoLongerPending`.
+    """
+    judge_of(session, moderator)
+    _stored(session, submission_id)
+    waiting = session.get(Waiting, submission_id, with_for_update=True)
+    if waiting is None:
+        raise _why_not_waiting(session, submission_id)
+    return waiting
+
+
 def _awaiting_verdict(
     session: Session, submission_id: int, moderator: ModeratorId, seen: Digest
 ) -> tuple[Submission, Waiting]:
     """Return the stored words and their place on the desk if *moderator* may decide now and saw these very words."""
-    judge = session.get(ModeratorRow, moderator)
-    if judge is None or not judge.active:
-        raise UnknownModerator(moderator)
+    judge_of(session, moderator)
     submission = _stored(session, submission_id)
     # Locked, so that an author's change waits for this verdict or this verdict for the change. SQLite ignores it.
     waiting = session.get(Waiting, submission.id, with_for_update=True)
@@ -274,7 +334,23 @@ def _awaiting_verdict(
         raise NotTheWordsStored(SubmissionId(submission.id), Digest(submission.digest))
     if submission.recomputed() != submission.digest:
         raise NotWhatWasReviewed(submission.id)
+    rejection = session.get(Decision, submission.supersedes) if submission.supersedes is not None else None
+    if rejection is not None and rejection.moderator_id == moderator and _others_may_decide(session, moderator):
+        raise AnotherModeratorNeeded(SubmissionId(submission.id))
     return submission, waiting
+
+
+def judge_of(session: Session, moderator: ModeratorId) -> ModeratorRow:
+    """Return the moderator who acts. Raises `UnknownModerator`. For the vault's own use."""
+    judge = session.get(ModeratorRow, moderator)
+    if judge is None or not judge.active:
+        raise UnknownModerator(moderator)
+    return judge
+
+
+def _others_may_decide(session: Session, moderator: ModeratorId) -> bool:
+    others = select(ModeratorRow.id).where(ModeratorRow.active, ModeratorRow.id != moderator).limit(1)
+    return session.scalar(others) is not None
 
 
 def _decide(session: Session, decision: Decision) -> None:
@@ -294,12 +370,21 @@ def _leave_the_desk(session: Session, submission_id: int) -> None:
     ).first()
     if left is None:
         raise _why_not_waiting(session, submission_id)
+    _end_hold(session, submission_id)
+
+
+def _end_hold(session: Session, submission_id: int) -> None:
+    session.execute(
+        update(Hold).where(Hold.submission_id == submission_id, Hold.ended_at.is_(None)).values(ended_at=now())
+    )
 
 
 def _why_not_waiting(session: Session, submission_id: int) -> Refused:
     _stored(session, submission_id)
     if session.get(Withdrawal, submission_id) is not None:
         return NoLongerPending(SubmissionId(submission_id), State.WITHDRAWN)
+    if session.get(Decision, submission_id) is not None:
+        return _already_decided(session, submission_id)
     newer = session.scalar(select(Submission.id).where(Submission.supersedes == submission_id))
     if newer is not None:
         return NoLongerPending(SubmissionId(submission_id), State.SUPERSEDED, SubmissionId(newer))
@@ -329,37 +414,41 @@ def _open_proposal(session: Session, head: ledger.Head, waiting: Waiting) -> tup
     return ledger.record_lapse(session, head, proposal.id, waiting.submission_id), None
 
 
-def _propose(
+def propose(
     session: Session,
     head: ledger.Head,
-    waiting: Waiting,
+    submission_id: int,
     moderator: ModeratorId,
     seen: Digest,
     code: str,
     reason: ReasonRow,
     lapse: timedelta,
+    *,
+    what: str = "veto",
 ) -> ProposalId:
+    """Put a proposal, its reason and its entry on record. For the vault's own use."""
     at = now()
     proposal = ProposalRow(
-        submission_id=waiting.submission_id,
+        submission_id=submission_id,
         moderator_id=moderator,
         proposed_at=at,
         lapses_at=at + lapse,
         digest_seen=seen,
         reason_code=code,
         reason_digest=reason.digest,
+        proposes=what,
     )
     session.add(proposal)
     session.flush()
     reason.proposal_id = proposal.id
     session.add(reason)
-    waiting.proposal_id = proposal.id
     session.flush()
     ledger.record_proposal(session, head, proposal)
     return ProposalId(proposal.id)
 
 
-def _reason(submission_id: int, reason: str | None, told: str | None) -> ReasonRow | None:
+def written(submission_id: int, reason: str | None, told: str | None) -> ReasonRow | None:
+    """Return the row of what a moderator wrote, or None if that is nothing. For the vault's own use."""
     if not reason and not told:
         return None
     salt = new_nonce()
@@ -378,4 +467,5 @@ def _empty(session: Session, submission_id: int) -> None:
     session.execute(
         update(ReasonRow).where(ReasonRow.submission_id == submission_id).values(salt=None, reason=None, told=None)
     )
+    session.execute(update(AppealRow).where(AppealRow.submission_id == submission_id).values(words=None))
     session.expire_all()

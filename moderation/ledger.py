@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from moderation.base import now
 from moderation.records import Decision, Erasure, LedgerEntry, ProposalRow, Submission, Waiting, Withdrawal
-from moderation.types import Digest
+from moderation.types import AccessEvent, Digest, ModeratorId
 
 BEGINNING = Digest("0" * 64)
 """What the first entry names as its predecessor."""
@@ -90,6 +90,21 @@ def record_proposal(session: Session, head: Head, proposal: ProposalRow) -> Head
     return append(session, head, "proposal", proposal.proposed_at, **_proposal_facts(proposal))
 
 
+def record_kept(session: Session, head: Head, proposal_id: int, submission_id: int, moderator: int) -> Head:
+    """Append that a second moderator, or the proposer, would not take released words down."""
+    return append(session, head, "kept", now(), proposal=proposal_id, submission=submission_id, moderator=moderator)
+
+
+def record_access(
+    session: Session, what: AccessEvent, *, moderator: ModeratorId, by: ModeratorId | None = None
+) -> None:
+    """Append a sign-in of consequence, or a change of what *moderator*'s account may do, and who made it if another.
+
+    Takes the head itself. Such an entry has no row: the chain alone holds it.
+    """
+    append(session, take_head(session), "access", now(), event=what.value, moderator=moderator, by=by)
+
+
 def record_lapse(session: Session, head: Head, proposal_id: int, submission_id: int) -> Head:
     """Append that a proposal lapsed without a second moderator."""
     return append(session, head, "lapse", now(), proposal=proposal_id, submission=submission_id)
@@ -131,6 +146,8 @@ def _decision_facts(row: Decision, submission: Submission) -> dict[str, str | in
 
 def _proposal_facts(row: ProposalRow) -> dict[str, str | int | None]:
     return {
+        # Absent from the entries of before there was anything else to propose.
+        **({"proposes": row.proposes} if row.proposes != "veto" else {}),
         "proposal": row.id,
         "submission": row.submission_id,
         "digest_seen": row.digest_seen,
@@ -142,7 +159,18 @@ def _proposal_facts(row: ProposalRow) -> dict[str, str | int | None]:
 
 
 def _withdrawal_facts(row: Withdrawal, submission: Submission) -> dict[str, str | int | None]:
-    return {**_submission_facts(submission), "by": row.taken_back_by, "moderator": row.moderator_id}
+    # Only a taking down has reasons: an author gives none.
+    why: dict[str, str | int | None] = {
+        "code": row.reason_code,
+        "reason_digest": row.reason_digest,
+        "proposal": row.proposal_id,
+    }
+    return {
+        **_submission_facts(submission),
+        "by": row.taken_back_by,
+        "moderator": row.moderator_id,
+        **{name: value for name, value in why.items() if value is not None},
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +266,9 @@ def _rows(session: Session) -> Iterator[Broken]:
     for entry in session.scalars(select(LedgerEntry.entry).order_by(LedgerEntry.number)):
         fields: dict[str, object] = json.loads(entry)
         what = str(fields.pop("type", None))
-        about = fields.get("proposal" if what in {"proposal", "lapse"} else "submission")
+        if what == "access":
+            continue  # It tells of no submission and has no row.
+        about = fields.get("proposal" if what in {"proposal", "lapse", "kept"} else "submission")
         told.setdefault((what, str(about)), []).append(fields)
     proposals = {row.id: row for row in session.scalars(select(ProposalRow))}
     for (what, about), facts in _kept(session, proposals.values()):
@@ -247,10 +277,10 @@ def _rows(session: Session) -> Iterator[Broken]:
             yield Broken(f"{what} {about}", f"has {len(found)} ledger entries" if found else "has no ledger entry")
         elif {name: value for name, value in found[0].items() if name not in {"number", "previous"}} != facts:
             yield Broken(f"{what} {about}", f"is not what ledger entry {found[0]['number']} says")
-    lapsed = {("lapse", str(row.id)): row.submission_id for row in proposals.values()}
+    ended = {(what, str(row.id)): row.submission_id for row in proposals.values() for what in ("lapse", "kept")}
     for (what, about), lost in told.items():
-        # A lapse is an entry without a row: its proposal tells the rest.
-        if len(lost) != 1 or (what, about) not in lapsed or lost[0].get("submission") != lapsed[what, about]:
+        # How a proposal ended without a decision is an entry without a row: its proposal tells the rest.
+        if len(lost) != 1 or (what, about) not in ended or lost[0].get("submission") != ended[what, about]:
             yield Broken(f"ledger entry {lost[-1]['number']}", f"tells of {what} {about}, which is gone")
 
 

@@ -32,15 +32,35 @@ def codes_for(kind: Kind) -> dict[str, str]:
     return MODEL_CODES if kind.by_model else COMMENT_CODES
 
 
-def check(kind: Kind, code: str, reason: str | None, told: str | None, *, proposes: bool, seconds: bool) -> None:
-    """Refuse a code that is not published for *kind* and a reason shorter than the code, or a proposal, needs.
-
-    Who *seconds* a veto agrees with its proposer's reason and need not give one again.
-    """
+def known(kind: Kind, code: str) -> None:
+    """Refuse a code that is not published for *kind*. Raises `UnknownReasonCode`."""
     if code not in codes_for(kind):
         raise UnknownReasonCode(code, codes_for(kind))
+
+
+def check(
+    kind: Kind,
+    code: str,
+    reason: str | None,
+    told: str | None,
+    *,
+    proposes: bool,
+    seconds: bool,
+    takes_down: bool = False,
+) -> None:
+    """Refuse a code that is not published for *kind* and a reason shorter than the code, or the act, needs.
+
+    Who *seconds* a proposal agrees with its proposer's reason and need not give one again. Who *takes_down* posted
+    words, or *proposes* to, gives one with every code.
+    """
+    known(kind, code)
     if any(len(words or "") > REASON_LENGTH for words in (reason, told)):
         raise ReasonTooLong(REASON_LENGTH)
-    needed = 0 if seconds else PROPOSAL_REASON_LENGTH if proposes else 1 if code == "other" else 0
+    if seconds:
+        needed = 0
+    elif proposes:
+        needed = PROPOSAL_REASON_LENGTH
+    else:
+        needed = 1 if code == "other" or takes_down else 0
     if len((reason or "").strip()) < needed:
         raise ReasonTooShort(needed)

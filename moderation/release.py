@@ -8,7 +8,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from moderation.errors import NotWhatWasReviewed
-from moderation.records import Decision, ReasonRow, Submission, Waiting, Withdrawal
+from moderation.records import Decision, Erasure, ReasonRow, Submission, Waiting, Withdrawal
 from moderation.types import Digest, Kind, ModeratorId, Released, Standing, State, SubmissionId, Verdict
 
 _AT_ONCE = 500  # Well under the bound parameters that either database takes in one statement.
@@ -52,14 +52,15 @@ def standing(session: Session, submission_ids: Iterable[int]) -> dict[int, Stand
     found: dict[int, Standing] = {}
     for some in _some_at_a_time(submission_ids):
         rows = session.execute(
-            select(Submission, Decision, Withdrawal, Waiting, ReasonRow.told)
+            select(Submission, Decision, Withdrawal, Waiting, ReasonRow.told, Erasure.erased_at)
             .outerjoin(Decision, Decision.submission_id == Submission.id)
             .outerjoin(Withdrawal, Withdrawal.submission_id == Submission.id)
             .outerjoin(Waiting, Waiting.submission_id == Submission.id)
             .outerjoin(ReasonRow, ReasonRow.digest == Decision.reason_digest)
+            .outerjoin(Erasure, Erasure.submission_id == Submission.id)
             .where(Submission.id.in_(some))
         )
-        for submission, decision, withdrawal, waiting, told in rows:
+        for submission, decision, withdrawal, waiting, told, erased_at in rows:
             found[submission.id] = Standing(
                 id=SubmissionId(submission.id),
                 kind=Kind(submission.kind),
@@ -71,6 +72,10 @@ def standing(session: Session, submission_ids: Iterable[int]) -> dict[int, Stand
                 told=told,
                 withdrawn_at=withdrawal.withdrawn_at if withdrawal else None,
                 was_released=decision is not None and decision.verdict == Verdict.APPROVE,
+                decided_by=ModeratorId(decision.moderator_id) if decision else None,
+                erased_at=erased_at,
+                withdrawn_by=withdrawal.taken_back_by if withdrawal else None,
+                withdrawal_code=withdrawal.reason_code if withdrawal else None,
             )
     return found
 

@@ -49,6 +49,23 @@ class Tray(StrEnum):
     LIKELY_SPAM = "likely_spam"
 
 
+class AccessEvent(StrEnum):
+    """What the ledger tells of who may decide: sign-ins, and each change of an account's powers."""
+
+    SIGNED_IN = "signed_in"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105  (What happened, not a password.)
+    FACTOR_ADDED = "factor_added"
+    FACTOR_REMOVED = "factor_removed"
+    RECOVERY_CODE_USED = "recovery_code_used"
+    INVITED = "invited"
+    ROLE_CHANGED = "role_changed"
+    DEACTIVATED = "deactivated"
+    TOKEN_ISSUED = "token_issued"  # noqa: S105
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105
+    SIGNED_OUT_EVERYWHERE = "signed_out_everywhere"
+    RULE_CHANGED = "rule_changed"
+
+
 class State(StrEnum):
     """How a submission stands."""
 
@@ -72,6 +89,27 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Who wants a second reader for pending words, and since when."""
+
+    moderator: ModeratorId
+    held_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Appealed:
+    """That pending words were rejected before, and come again because their author appealed."""
+
+    rejected: SubmissionId
+    rejected_by: ModeratorId
+    code: str
+    told: str | None
+    words: str | None
+    """What the author says for them."""
+    appealed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Pending:
     """Words that await a verdict. Only the desk and their own author may see them."""
 
@@ -85,6 +123,8 @@ class Pending:
     submitted_at: datetime
     tray: Tray
     proposal: Proposal | None
+    held: Held | None = None
+    appealed: Appealed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +157,11 @@ class Standing:
     told: str | None
     withdrawn_at: datetime | None
     was_released: bool
+    decided_by: ModeratorId | None = None
+    erased_at: datetime | None = None
+    withdrawn_by: str | None = None
+    """ "author", "operator" or "law"."""
+    withdrawal_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

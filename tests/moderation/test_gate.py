@@ -468,11 +468,17 @@ def test_takes_back_a_reply_with_an_open_proposal(vault: Vault) -> None:
     assert vault.verify() is None
 
 
-def test_has_nothing_to_take_back_of_rejected_words(vault: Vault) -> None:
+def test_lets_rejected_words_be_taken_back_and_erased(vault: Vault) -> None:
     comment = vault.comment()
     vault.reject(comment)
-    with pytest.raises(AlreadyDecided):
-        vault.withdraw(comment)
+    vault.withdraw(comment)
+    vault.erase(comment)
+    assert vault.state(comment) is State.WITHDRAWN
+    assert vault.told()[-3:] == ["decision", "withdrawal", "erasure"]
+    assert vault.verify() is None
+
+
+def test_has_nothing_to_take_back_where_nothing_is(vault: Vault) -> None:
     with pytest.raises(NoSuchSubmission):
         vault.withdraw(999)
 

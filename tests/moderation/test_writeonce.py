@@ -151,10 +151,11 @@ CHANGES = {
     ),
     "replace of a proposal": (
         "REPLACE INTO proposals SELECT id, submission_id, moderator_id, proposed_at, lapses_at, digest_seen, 'other', "
-        "reason_digest FROM proposals"
+        "reason_digest, proposes FROM proposals"
     ),
     "replace of a withdrawal": (
-        "REPLACE INTO withdrawals SELECT submission_id, 'operator', moderator_id, withdrawn_at FROM withdrawals"
+        "REPLACE INTO withdrawals SELECT submission_id, 'operator', moderator_id, withdrawn_at, reason_code, reason_digest, "
+        "proposal_id FROM withdrawals"
     ),
     "replace of an erasure": "REPLACE INTO erasures SELECT submission_id, '2001-01-01 00:00:00' FROM erasures",
     "replace in the ledger by number": (

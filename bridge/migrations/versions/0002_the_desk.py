@@ -202,6 +202,11 @@ def upgrade() -> None:
     op.add_column("waiting", sa.Column("hold_id", sa.Integer(), nullable=True))
     op.create_index("ix_waiting_hold_id", "waiting", ["hold_id", "submission_id"], unique=False)
     op.create_index("ix_waiting_voice", "waiting", ["voice", "submission_id"], unique=False)
+    # What waits now gets its voice: an essay's own, or that of the essay it stands under.
+    op.execute(
+        "UPDATE waiting SET voice = (SELECT voice_id FROM essays "
+        "WHERE essays.submission_id = coalesce(waiting.essay, waiting.submission_id))"
+    )
     op.add_column("withdrawals", sa.Column("reason_code", sa.String(length=32), nullable=True))
     op.add_column("withdrawals", sa.Column("reason_digest", sa.String(length=64), nullable=True))
     op.add_column("withdrawals", sa.Column("proposal_id", sa.Integer(), nullable=True))

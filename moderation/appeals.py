@@ -1,0 +1,86 @@
+"""Appeals: the author of a rejected comment asks once for another moderator.
+
+The same words come to the gate again, as a submission of their own that names the rejected one; the decision that
+stands is never changed.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from moderation import gate, ledger
+from moderation.base import now
+from moderation.errors import CannotAppeal, NoSuchSubmission, ReasonTooLong, ReasonTooShort
+from moderation.records import AppealRow, Decision, Submission, Withdrawal
+from moderation.types import Kind, SubmissionId, Tray, Verdict
+
+WITHIN = timedelta(days=20)
+"""How long after the rejection its author may appeal."""
+LENGTH = 2000
+"""The most characters of what they say for it."""
+
+
+def appeal(
+    session: Session,
+    rejected: int,
+    *,
+    words: str,
+    essay: SubmissionId | None,
+    voice: int | None = None,
+) -> SubmissionId:
+    """Put the words of a rejected comment before another moderator, with what their author says; return the new id.
+
+    Raises `NoSuchSubmission`, `CannotAppeal`, `ReasonTooShort` or `ReasonTooLong` for *words*, or `NothingToAnswer` if
+    what the comment answers is public no more.
+    """
+    ledger.take_head(session)  # Two appeals at once, or an appeal and a taking back, wait for each other.
+    submission = session.get(Submission, rejected)
+    if submission is None:
+        raise NoSuchSubmission(rejected)
+    why_not = _why_not(session, submission)
+    if why_not is not None:
+        raise CannotAppeal(SubmissionId(rejected), why_not)
+    if not words.strip():
+        raise ReasonTooShort(1)
+    if len(words) > LENGTH:
+        raise ReasonTooLong(LENGTH)
+    assert submission.author is not None
+    assert submission.body is not None
+    answered = session.scalar(select(Submission.id).where(Submission.digest == submission.in_answer_to))
+    again = gate.place(
+        session,
+        Kind.COMMENT,
+        author=submission.author,
+        body=submission.body,
+        in_answer_to=SubmissionId(answered) if answered is not None else None,
+        essay=essay,
+        tray=Tray.MAIN,
+        supersedes=SubmissionId(rejected),
+        voice=voice,
+    )
+    session.add(AppealRow(submission_id=again, words=words, appealed_at=now()))
+    session.flush()
+    return again
+
+
+def may_appeal(session: Session, submission_id: int) -> bool:
+    """Whether the author of a submission may appeal against its rejection now."""
+    submission = session.get(Submission, submission_id)
+    return submission is not None and _why_not(session, submission) is None
+
+
+def _why_not(session: Session, submission: Submission) -> str | None:
+    decision = session.get(Decision, submission.id)
+    if submission.kind != Kind.COMMENT or decision is None or decision.verdict != Verdict.REJECT:
+        return "Only a letter that was not posted can be appealed for."
+    if session.get(Withdrawal, submission.id) is not None:
+        return "This letter was taken back."
+    once = session.scalar(select(Submission.id).where(Submission.supersedes == submission.id))
+    if once is not None or session.get(AppealRow, submission.id) is not None:
+        return "There is one appeal for a letter, and it was made."
+    if decision.decided_at + WITHIN <= now():
+        return f"An appeal can be made within {WITHIN.days} days of the decision, and they are over."
+    return None
