@@ -116,7 +116,8 @@ def _chosen(
     if held is not None:
         query = query.where(Waiting.hold_id.is_not(None) if held else Waiting.hold_id.is_(None))
     if not_held_by is not None:
-        theirs = select(Hold.id).where(Hold.id == Waiting.hold_id, Hold.moderator_id == not_held_by)
+        hold = aliased(Hold)
+        theirs = select(hold.id).where(hold.id == Waiting.hold_id, hold.moderator_id == not_held_by)
         query = query.where(or_(Waiting.hold_id.is_(None), ~theirs.exists()))
     return query
 

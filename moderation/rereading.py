@@ -77,13 +77,10 @@ def answer(
 
 def agreement(session: Session) -> tuple[int, int]:
     """Return how many second readings agreed with the approval, and how many were given."""
-    found = dict(
-        session.execute(
-            select(SecondReading.verdict, func.count())
-            .where(SecondReading.read_at.is_not(None))
-            .group_by(SecondReading.verdict)
-        )
-        .tuples()
-        .all()
+    given = session.execute(
+        select(SecondReading.verdict, func.count())
+        .where(SecondReading.read_at.is_not(None))
+        .group_by(SecondReading.verdict)
     )
+    found = {row[0]: row[1] for row in given}
     return found.get(Verdict.APPROVE.value, 0), sum(found.values())

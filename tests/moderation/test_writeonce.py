@@ -154,8 +154,8 @@ CHANGES = {
         "reason_digest, proposes FROM proposals"
     ),
     "replace of a withdrawal": (
-        "REPLACE INTO withdrawals SELECT submission_id, 'operator', moderator_id, withdrawn_at, reason_code, reason_digest, "
-        "proposal_id FROM withdrawals"
+        "REPLACE INTO withdrawals SELECT submission_id, 'operator', moderator_id, withdrawn_at, reason_code, "
+        "reason_digest, proposal_id FROM withdrawals"
     ),
     "replace of an erasure": "REPLACE INTO erasures SELECT submission_id, '2001-01-01 00:00:00' FROM erasures",
     "replace in the ledger by number": (
