@@ -25,6 +25,7 @@ from bridge.web import access, headers, problems
 from bridge.web.api import api
 from bridge.web.desk import desk
 from bridge.web.pages import cookies_are_secure, pages
+from bridge.web.voices import voices
 
 HERE = Path(__file__).parent
 MAX_BODY = 64 * 1024
@@ -58,6 +59,7 @@ def create_app(site: Site | None = None) -> Flask:
     app.register_api(api)
     app.register_blueprint(pages)
     app.register_blueprint(desk)
+    app.register_blueprint(voices)
     app.jinja_env.filters.update(opening=words.opening, day=_day, moment=_moment, ago=_ago, digest_groups=_groups)
     app.jinja_env.globals["site_name"] = "Emeritus"
     app.wsgi_app = WholeBodies(  # type: ignore[method-assign]

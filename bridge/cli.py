@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import click
 from sqlalchemy.exc import OperationalError
 
-from bridge import accounts, db, essays, migrate, reviews, settings, voices, words
+from bridge import accounts, budgets, checkpoints, db, essays, keeping, migrate, reviews, settings, voices, words
 from bridge.site import Site, open_site
 from moderation import errors, ledger, moderators
 from moderation.types import Digest, Kind, Rejection
@@ -27,6 +28,7 @@ _REFUSALS = (
     essays.EssayRefused,
     voices.VoiceRefused,
     words.WordsRefused,
+    checkpoints.CheckpointRefused,
     errors.Refused,
     errors.NotWhatWasReviewed,
 )
@@ -155,6 +157,71 @@ def voice_resume(name: str) -> None:
     with opened() as site, site.database.sessions.begin() as session:
         voices.resume(session, voices.named(session, name))
     click.echo(f"{name} answers again.")
+
+
+@voice.command("budgets")
+@click.argument("name")
+@click.option("--cost-a-day", help="US dollars, such as 2.50; none for no bound.")
+@click.option("--cost-a-month", help="US dollars, such as 40; none for no bound.")
+@click.option("--replies-a-day", help="A whole number; none for no bound.")
+@click.option("--replies-a-month", help="A whole number; none for no bound.")
+def voice_budgets(name: str, **given: str | None) -> None:
+    """Bound what the voice NAME costs and how often it answers. What is left out stays as it is."""
+    changed = {option: "" if value == "none" else value for option, value in given.items() if value is not None}
+    with opened() as site:
+        with site.database.reading_sessions() as session:
+            found = voices.named(session, name)
+            as_it_is = budgets.written(budgets.bounds_of(found))
+        bounds = budgets.read_bounds(as_it_is | changed)
+        if changed:
+            keeping.set_bounds(site, found.slug, bounds)
+    for option, value in budgets.written(bounds).items():
+        click.echo(f"{option.replace('_', ' ')}: {value or 'no bound'}")
+    if found.price_in is None or found.price_out is None:
+        click.echo(f"{found.name} has no prices, so no bound in dollars holds.")
+
+
+@voice.command("prices")
+@click.argument("name")
+@click.option("--price-in", type=click.FloatRange(0), required=True, help="US dollars for a million input tokens.")
+@click.option("--price-out", type=click.FloatRange(0), required=True, help="US dollars for a million output tokens.")
+def voice_prices(name: str, price_in: float, price_out: float) -> None:
+    """Say what the voice NAME costs, so that bounds in dollars hold."""
+    with opened() as site, site.database.sessions.begin() as session:
+        voices.set_prices(session, voices.named(session, name), price_in=price_in, price_out=price_out)
+    click.echo(f"{name} costs ${price_in:g} in and ${price_out:g} out, for a million tokens.")
+
+
+@voice.command("show")
+@click.argument("name")
+@as_json
+def voice_show(name: str, as_json: bool) -> None:
+    """Show the voice NAME: whether it answers, what it is asked, what it costs."""
+    with opened() as site, site.database.reading_sessions() as session:
+        kept = keeping.one(session, voices.named(session, name).slug)
+    found = {
+        "name": kept.voice.name,
+        "slug": kept.voice.slug,
+        "model": kept.voice.model,
+        "answers": kept.answers,
+        "paused_why": kept.voice.paused_why,
+        "requests": {state.value: count for state, count in kept.counts.items()},
+        "cost": {"today": kept.spent.day.cost, "this_month": kept.spent.month.cost} if kept.has_prices else None,
+        "replies": {"today": kept.spent.day.replies, "this_month": kept.spent.month.replies},
+        "budgets": asdict(kept.bounds),
+        "charter": kept.voice.charter,
+    }
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    state = "answers" if kept.answers else f"paused: {_on_a_terminal(kept.voice.paused_why or '')}"
+    click.echo(f"{kept.voice.name}  {kept.voice.model}  {state}")
+    click.echo("requests  " + ", ".join(f"{count} {state.value}" for state, count in kept.counts.items() if count))
+    for period, spent in (("today", kept.spent.day), ("this month", kept.spent.month)):
+        cost = budgets.dollars(spent.cost) if kept.has_prices else "no prices"
+        click.echo(f"{period}  {cost}, {spent.replies} replies")
+    for option, value in budgets.written(kept.bounds).items():
+        click.echo(f"{option.replace('_', ' ')}  {value or 'no bound'}")
 
 
 @click.group()
@@ -360,16 +427,34 @@ def ledger_group() -> None:
 
 
 @ledger_group.command("verify")
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="A file of checkpoints that somebody kept, such as what /api/v1/ledger/checkpoint gave.",
+)
+@click.option("--public-key", help="In hex: the key they are signed with, if SECRET_KEY was changed since.")
+@click.option("--checkpoint", "new_checkpoint", is_flag=True, help="If all holds, make a new checkpoint now.")
 @as_json
-def ledger_verify(as_json: bool) -> None:
-    """Recompute the chain, every digest and every row's entry; name the first break."""
-    with opened() as site, site.database.reading_sessions() as session:
-        holding, broken = ledger.verify(session)
+def ledger_verify(against: tuple[Path, ...], public_key: str | None, new_checkpoint: bool, as_json: bool) -> None:
+    """Recompute the chain, every digest and every row's entry, compare the checkpoints; name the first break."""
+    with opened() as site:
+        with site.database.reading_sessions() as session:
+            holding, broken = ledger.verify(session)
+        compared, unlike = checkpoints.compare(site, against=against, key=public_key)
+        # A chain that breaks says where; a checkpoint, only between which entries.
+        broken = broken or unlike
+        made = checkpoints.keep(site, at_once=True) if new_checkpoint and broken is None else None
     if as_json:
         found = {"where": broken.where, "what": broken.what} if broken else None
-        click.echo(json.dumps({"entries": holding, "broken": found}))
+        click.echo(json.dumps({"entries": holding, "checkpoints": compared, "broken": found}))
     elif broken is None:
         click.echo(f"The ledger holds: {holding} entries, every digest and every row as recorded.")
+        click.echo(
+            f"It fits all {compared} checkpoints." if compared else "There was no checkpoint to compare it with."
+        )
+        if made is not None:
+            click.echo(f"A checkpoint of entry {made.number} was made. Keep it elsewhere:\n{made.line()}", nl=False)
     else:
         click.echo(f"Broken: {broken.where} {broken.what}.", err=True)
     if broken is not None:

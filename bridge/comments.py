@@ -214,6 +214,7 @@ def _receive(site: Site, slug: str, letter: Letter, key: str | None, secret: str
             body=letter.body,
             in_answer_to=SubmissionId(parent.submission_id) if parent else essay.words.id,
             essay=essay.words.id,
+            voice=essay.voice.id,
         )
         comment = Comment(
             public_id=secrets.token_hex(16),
@@ -259,6 +260,7 @@ def change_comment(site: Site, public_id: str, letter: Letter) -> None:
                 body=letter.body,
                 in_answer_to=SubmissionId(parent.submission_id if parent else essay.submission_id),
                 essay=SubmissionId(essay.submission_id),
+                voice=essay.voice_id,
                 supersedes=SubmissionId(comment.submission_id),
             )
         except (AlreadyDecided, NoLongerPending):
@@ -345,7 +347,7 @@ def _comment(session: Session, public_id: str, *, to_change: bool = False) -> tu
     query = select(Comment, Essay).join(Essay, Essay.id == Comment.essay_id).where(Comment.public_id == public_id)
     if to_change:
         # Two acts of one author wait for each other, or one would act on words that the other replaced.
-        query = query.with_for_update(of=Comment)
+        query = query.with_for_update(of=Comment, key_share=True)
     found = session.execute(query).first()
     if found is None:
         raise NoSuchComment

@@ -29,7 +29,14 @@ def submit(
 ) -> SubmissionId:
     """Put words before the gate, keep their rendering, and return their id. Raises what `gate.submit` does."""
     submission_id = gate.submit(
-        session, kind, author=author, body=body, in_answer_to=in_answer_to, essay=essay, supersedes=supersedes, voice=voice
+        session,
+        kind,
+        author=author,
+        body=body,
+        in_answer_to=in_answer_to,
+        essay=essay,
+        supersedes=supersedes,
+        voice=voice,
     )
     kept = pending(session, submission_id)
     assert kept is not None  # It was submitted in this transaction.

@@ -162,6 +162,8 @@ class Generation(Base):
     """One call to the model: written before it is made and completed when it ends. One without an end may be billed."""
 
     __tablename__ = "generations"
+    # What a voice spent this month is summed before each of its calls.
+    __table_args__ = (Index("ix_generations_voice_id_started_at", "voice_id", "started_at"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     comment_id: Mapped[int] = mapped_column(ForeignKey("comments.id"), index=True)

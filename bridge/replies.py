@@ -16,11 +16,11 @@ from typing import Any
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from bridge import intake, prompt, thread, voices, words
+from bridge import budgets, intake, prompt, thread, voices, words
 from bridge.db import database_time
 from bridge.essays import submission_of
 from bridge.keys import Keys
-from bridge.model import Answer, Origin, Outcome, Trouble
+from bridge.model import Answer, ModelBusy, Origin, Outcome, RequestRefused, Trouble, VoiceBlocked
 from bridge.prompt import Prompt
 from bridge.records import Comment, Essay, Generation, Reply, ReplyRequest, RequestState, Voice
 from bridge.voices import REHEARSAL_MARK
@@ -39,8 +39,22 @@ PAUSE_AFTER = 5
 PAUSE_MINUTES = 15
 
 
+UNBILLED = (ModelBusy, RequestRefused, VoiceBlocked)
+"""Refusals of the API: it did nothing, so it charges nothing. What broke off on the way may have been billed."""
+
+
 class VoicePaused(Exception):
     """Raised when the voice was paused after its sitting began."""
+
+
+class NotToBeAskedAgain(Exception):
+    """Raised when a request is not one that failed, or its comment is no longer posted, or is answered."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Only a request that failed is asked again, for a letter that is posted and unanswered, and this is not "
+            "one, or no longer. Nothing was changed."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +142,18 @@ def begin_generation(
 ) -> int | None:
     """Record that a call is about to be made, and return its id.
 
-    None if it must not be made any more: the claim was lost or the comment taken back. Raises `VoicePaused`.
+    None if it must not be made any more: the claim was lost or the comment taken back. Raises `VoicePaused`, and
+    `budgets.BudgetSpent` if what the call could cost is more than a budget has left.
     """
+    voice = voices.held(session, sitting.voice_id)
     request = _still_claimed(session, sitting, claimed)
     if request is None:
         return None
-    if not voices.may_be_asked(session, session.get_one(Voice, sitting.voice_id)):
+    if not voices.may_be_asked(session, voice):
         raise VoicePaused
+    started_at = budgets.clock(session)
+    whole = {**sent.request, **(sitting.extra_body or {})}
+    reserved = budgets.reserve(session, voice, whole, comment_id=claimed.comment_id, at=started_at)
     request.attempts += 1
     generation = Generation(
         comment_id=claimed.comment_id,
@@ -148,7 +167,8 @@ def begin_generation(
         prompt_version=prompt.VERSION,
         request=zlib.compress(json.dumps(sent.recipe).encode()),
         request_digest=keys.keyed_digest("request", json.dumps(sent.request, sort_keys=True)),
-        started_at=now(),
+        reserved=reserved,
+        started_at=started_at,
     )
     session.add(generation)
     session.flush()
@@ -156,8 +176,10 @@ def begin_generation(
 
 
 def record_trouble(session: Session, generation_id: int, trouble: Trouble) -> None:
-    """Complete the record of a call that brought no answer."""
+    """Complete the record of a call that brought no answer; one that the API refused cost nothing."""
     generation = session.get_one(Generation, generation_id)
+    if isinstance(trouble, UNBILLED) and generation.reserved is not None:
+        generation.cost = 0
     generation.outcome = type(trouble).__name__
     generation.error = f"{trouble.why} {trouble.error}".strip()[:4000]
     generation.ended_at = now()
@@ -172,8 +194,8 @@ def record_answer(
     or a note alone, leaves it asking unless *final*. Returns the state the request reached, or None if it was no
     longer ours: then the answer is on record only.
     """
+    voice = voices.held(session, sitting.voice_id)
     generation = _completed(session, generation_id, answer)
-    voice = session.get_one(Voice, sitting.voice_id)
     voice.failures_in_a_row = 0
     if voice.paused_at is not None and voices.may_be_asked(session, voice):
         voices.resume(session, voice)
@@ -205,24 +227,51 @@ def give_up(session: Session, sitting: Sitting, claimed: Claimed, why: str) -> N
         _settle(request, RequestState.FAILED, why)
 
 
-def wait_again(session: Session, sitting: Sitting, claimed: Claimed, why: str | None, *, seconds: float = 0) -> None:
-    """Put a request back to waiting, not to be asked before *seconds* from now."""
+def wait_again(
+    session: Session,
+    sitting: Sitting,
+    claimed: Claimed,
+    why: str | None,
+    *,
+    seconds: float = 0,
+    until: float | None = None,
+) -> None:
+    """Put a request back to waiting, not to be asked before *seconds* from now, or before *until*."""
     request = _still_claimed(session, sitting, claimed)
     if request is None:
         return
-    until = session.scalar(select(database_time())) or 0
-    request.not_before = until + seconds if seconds else None
+    if seconds:
+        until = (session.scalar(select(database_time())) or 0) + seconds
+    request.not_before = until
     _settle(request, RequestState.WAITING, why)
+
+
+def ask_again(session: Session, comment_id: int) -> int:
+    """Put a request that failed back to waiting; return its essay's id. Raises `NotToBeAskedAgain`.
+
+    A voice that declined, and a reply that was vetoed, stay as they are: silence is never retried into an answer.
+    """
+    request = session.get(ReplyRequest, comment_id, with_for_update=True, populate_existing=True)
+    if request is None or request.state != RequestState.FAILED:
+        raise NotToBeAskedAgain
+    comment = session.get_one(Comment, comment_id)
+    answered = session.scalar(select(Reply.id).where(Reply.comment_id == comment_id)) is not None
+    if answered or comment.submission_id not in released(session, [comment.submission_id]):
+        raise NotToBeAskedAgain
+    request.not_before = None
+    _settle(request, RequestState.WAITING, None)
+    session.flush()
+    return request.essay_id
 
 
 def pause_voice(session: Session, voice_id: int, why: str) -> None:
     """Ask this voice nothing more until a person acts."""
-    voices.pause(session, session.get_one(Voice, voice_id), why)
+    voices.pause(session, voices.held(session, voice_id), why)
 
 
 def count_failure(session: Session, voice_id: int, why: str) -> None:
     """Count a request that the API failed; five in a row pause the voice for a quarter of an hour."""
-    voice = session.get_one(Voice, voice_id)
+    voice = voices.held(session, voice_id)
     voice.failures_in_a_row += 1
     if voice.failures_in_a_row >= PAUSE_AFTER:
         voices.pause(session, voice, why, minutes=PAUSE_MINUTES)
@@ -240,16 +289,12 @@ def forget_lost_claims(session: Session) -> int:
     return len(lost.all())
 
 
-def essays_waiting(session: Session) -> list[int]:
-    """Return the ids of essays under which a request may be asked now."""
-    return list(
-        session.scalars(
-            select(ReplyRequest.essay_id)
-            .where(ReplyRequest.state == RequestState.WAITING.value, _is_due())
-            .group_by(ReplyRequest.essay_id)
-            .order_by(ReplyRequest.essay_id)
-        )
-    )
+def essays_waiting(session: Session, *, voice_id: int | None = None) -> list[int]:
+    """Return the ids of essays, of one voice or all, under which a request may be asked now."""
+    waiting = select(ReplyRequest.essay_id).where(ReplyRequest.state == RequestState.WAITING.value, _is_due())
+    if voice_id is not None:
+        waiting = waiting.where(ReplyRequest.essay_id.in_(select(Essay.id).where(Essay.voice_id == voice_id)))
+    return list(session.scalars(waiting.group_by(ReplyRequest.essay_id).order_by(ReplyRequest.essay_id)))
 
 
 def _claim(session: Session, essay_id: int, lease: str, at_most: int) -> list[int]:
@@ -357,6 +402,7 @@ def _submit(
             body=body,
             in_answer_to=SubmissionId(comment.submission_id),
             essay=submission_of(session.get_one(Essay, request.essay_id)),
+            voice=voice.id,
         )
     except words.ModelWordsUnreadable:
         return _settle(request, RequestState.FAILED, "The answer was unreadable.")
@@ -369,7 +415,7 @@ def _submit(
             comment_id=comment.id,
             submission_id=submission_id,
             generation_id=generation.id,
-            created_at=now(),
+            created_at=budgets.clock(session),  # It counts against a day and a month, which all workers share.
         )
     )
     session.flush()

@@ -2,7 +2,8 @@
 
 If it runs twice, the second finds nothing waiting: a request is claimed by one sitting at a time. If it dies halfway,
 its claims end with their lease and the sweep gives them to another; answers already recorded stay. If a comment is
-taken back, or the voice paused, the next call is not made, and an answer that still comes is recorded, not submitted.
+taken back, the voice paused or its budget spent, the next call is not made; to a comment taken back, an answer that
+still comes is recorded and not submitted.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from bridge import replies
+from bridge.budgets import BudgetSpent
 from bridge.model import (
     Answer,
     Model,
@@ -100,6 +102,11 @@ async def _answer_one(
         except VoicePaused:
             await _wait_again(site, sitting, claimed, None)
             return False
+        except BudgetSpent as spent:
+            # The others under this essay would find no more left than the first of them did.
+            for each in sitting.claimed if canary else (claimed,):
+                await _wait_again(site, sitting, each, spent.why, until=spent.until)
+            return False
         except VoiceBlocked as trouble:
             await _record(site, replies.pause_voice, sitting.voice_id, trouble.why)
             await _wait_again(site, sitting, claimed, trouble.why)
@@ -156,8 +163,10 @@ async def _one_call(
     return state, answered
 
 
-async def _wait_again(site: Site, sitting: Sitting, claimed: Claimed, why: str | None, *, seconds: float = 0) -> None:
-    await _record(site, replies.wait_again, sitting, claimed, why, seconds=seconds)
+async def _wait_again(
+    site: Site, sitting: Sitting, claimed: Claimed, why: str | None, *, seconds: float = 0, until: float | None = None
+) -> None:
+    await _record(site, replies.wait_again, sitting, claimed, why, seconds=seconds, until=until)
 
 
 async def _keep_lease(site: Site, sitting: Sitting) -> None:

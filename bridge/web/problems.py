@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from bridge import comments, db, essays, thread, words
+from bridge import comments, db, essays, thread, voices, words
 from bridge.web.access import site
 from moderation import errors
 from moderation.release import standing
@@ -28,6 +28,8 @@ _STATUS: dict[type[Exception], int] = {
     comments.NotPosted: 409,
     thread.NotPublic: 404,
     thread.TakenBack: 410,
+    voices.NoSuchVoice: 404,
+    voices.VoiceRefused: 422,
     words.WordsRefused: 422,
     errors.NoSuchSubmission: 404,
     errors.UnknownModerator: 403,

@@ -148,6 +148,34 @@ def test_adds_a_voice_and_lists_pauses_and_resumes_it(bare: Path) -> None:
     assert "answers" in told("voice", "list")
 
 
+def test_bounds_a_voice_and_shows_how_it_stands(kept: House, bare: Path) -> None:
+    assert "has no prices" in told("voice", "budgets", "test-voice", "--cost-a-day", "2.5", "--replies-a-month", "40")
+    assert "15 in and $75 out" in told("voice", "prices", "Test Voice", "--price-in", "15", "--price-out", "75")
+    changed = told("voice", "budgets", "Test Voice", "--replies-a-month", "none", "--cost-a-month", "30")
+    assert changed.splitlines() == [
+        "cost a day: 2.50",
+        "cost a month: 30.00",
+        "replies a day: no bound",
+        "replies a month: no bound",
+    ]
+    shown = json.loads(told("voice", "show", "test-voice", "--json"))
+    assert shown["budgets"] == {
+        "cost_a_day": 2_500_000,
+        "cost_a_month": 30_000_000,
+        "replies_a_day": None,
+        "replies_a_month": None,
+    }
+    assert (shown["answers"], shown["requests"]["failed"], shown["charter"]) == (True, 0, "You are a test.")
+    assert shown["cost"] == {"today": 0, "this_month": 0}
+    told("voice", "pause", "test-voice", "--why", "Enough.")
+    as_told = told("voice", "show", "test-voice")
+    assert "paused: Enough." in as_told
+    assert "today  $0.00, 0 replies" in as_told
+    assert "Nothing was changed" in refused("voice", "budgets", "test-voice", "--cost-a-day", "two")
+    assert "There is no voice named nobody" in refused("voice", "show", "nobody")
+    assert "A price is a number" in refused("voice", "prices", "test-voice", "--price-in", "nan", "--price-out", "1")
+
+
 def test_refuses_a_voice_in_one_sentence(kept: House, bare: Path) -> None:
     (bare / "charter.md").write_text("You are a test.\n")
     (bare / "latin.md").write_bytes(b"\xff\xfe")
@@ -291,7 +319,7 @@ def test_refuses_a_verdict_in_one_sentence(kept: House) -> None:
 def test_verifies_the_ledger(kept: House) -> None:
     kept.exchange()
     assert told("ledger", "verify").startswith("The ledger holds: 3 entries")
-    assert json.loads(told("ledger", "verify", "--json")) == {"entries": 3, "broken": None}
+    assert json.loads(told("ledger", "verify", "--json")) == {"entries": 3, "checkpoints": 0, "broken": None}
 
 
 def test_names_the_first_break_of_the_ledger(kept: House, bare: Path) -> None:

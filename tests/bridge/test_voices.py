@@ -29,6 +29,9 @@ def test_finds_a_voice_by_its_name_or_its_address(house: House) -> None:
         NewVoice("Other (rehearsal)", MODEL, "c"),
         NewVoice("Other", MODEL, " \n"),
         NewVoice("Other", MODEL, "c", max_tokens=0),
+        NewVoice("Other", MODEL, "c", price_in=float("nan"), price_out=1),
+        NewVoice("Other", MODEL, "c", price_in=1, price_out=float("inf")),
+        NewVoice("Other", MODEL, "c" * 15_001),
     ],
 )
 def test_refuses_a_voice_that_could_not_be_told_from_others_or_asked(house: House, new: NewVoice) -> None:

@@ -288,6 +288,8 @@ class Lived:
         """Return an address of *rule* that leads somewhere."""
         values: dict[str, Any] = {
             "slug": SLUG,
+            "voice": "test-voice",
+            "comment_id": 1,
             "filename": "emeritus.css",
             "token": self.link,
             "submission_id": self.pending,

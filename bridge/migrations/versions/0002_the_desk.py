@@ -188,6 +188,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_webauthn_credential_id"), "webauthn", ["credential_id"], unique=True)
     op.add_column("essays", sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("essays", sa.Column("closed_why", sa.Text(), nullable=True))
+    op.create_index("ix_generations_voice_id_started_at", "generations", ["voice_id", "started_at"], unique=False)
     op.add_column("generations", sa.Column("reserved", sa.Integer(), nullable=True))
     op.add_column("proposals", sa.Column("proposes", sa.String(length=10), server_default="veto", nullable=False))
     op.add_column("users", sa.Column("totp_counter", sa.Integer(), nullable=True))
