@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from moderation import gate, ledger
 from moderation.base import now
 from moderation.errors import CannotAppeal, NoSuchSubmission, ReasonTooLong, ReasonTooShort
-from moderation.records import AppealRow, Decision, Submission, Withdrawal
-from moderation.types import Kind, SubmissionId, Tray, Verdict
+from moderation.records import AppealRow, Decision, ReasonRow, Submission, Withdrawal
+from moderation.types import Appealed, Digest, Kind, ModeratorId, Rejected, SubmissionId, Tray, Verdict
 
 WITHIN = timedelta(days=20)
 """How long after the rejection its author may appeal."""
@@ -70,6 +70,42 @@ def may_appeal(session: Session, submission_id: int) -> bool:
     """Whether the author of a submission may appeal against its rejection now."""
     submission = session.get(Submission, submission_id)
     return submission is not None and _why_not(session, submission) is None
+
+
+def rejected(session: Session, submission_id: int) -> Rejected | None:
+    """Return the words of a rejected comment, for their own author; None for any other submission, and once erased."""
+    submission = session.get(Submission, submission_id)
+    decision = session.get(Decision, submission_id)
+    if submission is None or decision is None or decision.verdict != Verdict.REJECT:
+        return None
+    if submission.kind != Kind.COMMENT or submission.author is None or submission.body is None:
+        return None
+    return Rejected(
+        id=SubmissionId(submission.id),
+        kind=Kind.COMMENT,
+        author=submission.author,
+        body=submission.body,
+        digest=Digest(submission.digest),
+        submitted_at=submission.submitted_at,
+    )
+
+
+def made(session: Session, submission_id: int) -> Appealed | None:
+    """Return what a submission appeals against, if it is an appeal, whatever became of it."""
+    row = session.get(AppealRow, submission_id)
+    if row is None:
+        return None
+    decision = session.get_one(Decision, session.get_one(Submission, submission_id).supersedes)
+    told = session.scalar(select(ReasonRow.told).where(ReasonRow.digest == decision.reason_digest))
+    return Appealed(
+        rejected=SubmissionId(decision.submission_id),
+        rejected_by=ModeratorId(decision.moderator_id),
+        rejected_at=decision.decided_at,
+        code=decision.reason_code or "",
+        told=told,
+        words=row.words,
+        appealed_at=row.appealed_at,
+    )
 
 
 def _why_not(session: Session, submission: Submission) -> str | None:

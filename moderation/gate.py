@@ -6,7 +6,7 @@ rolled back: a refusal changes nothing.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -239,15 +239,17 @@ def record_withdrawal(
     return ledger.record_withdrawal(session, head, withdrawal, submission)
 
 
-def erase(session: Session, submission_id: int) -> None:
+def erase(session: Session, submission_id: int) -> list[SubmissionId]:
     """Empty the words of a withdrawn submission, here and in its superseded versions, and their reasons' free text.
 
-    The digest, the decision and the ledger stay and say nothing about the words. Doing it twice changes nothing.
-    Raises `NoSuchSubmission`, or `Refused` if the words were not withdrawn first.
+    Returns the ids of all of these. The digest, the decision and the ledger stay and say nothing about the words.
+    Doing it twice changes nothing. Raises `NoSuchSubmission`, or `Refused` if the words were not withdrawn first.
     """
     head = ledger.take_head(session)
     submission: Submission | None = _stored(session, submission_id)
+    versions = []
     while submission is not None:
+        versions.append(SubmissionId(submission.id))
         if session.get(Erasure, submission.id) is None:
             if session.get(Withdrawal, submission.id) is None:
                 if submission.id == submission_id:
@@ -261,6 +263,16 @@ def erase(session: Session, submission_id: int) -> None:
             _empty(session, submission.id)
             head = ledger.record_erasure(session, head, erasure)
         submission = session.get(Submission, submission.supersedes) if submission.supersedes else None
+    return versions
+
+
+def erasures(session: Session) -> tuple[int, datetime | None]:
+    """Return how many submissions were erased, and when the last of them was.
+
+    Each is put on record under the ledger's lock, so the number grows in the order of the commits.
+    """
+    number, last = session.execute(select(func.count(), func.max(Erasure.erased_at))).one()
+    return number, last
 
 
 def lapse_proposals(session: Session) -> list[SubmissionId]:

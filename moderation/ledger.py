@@ -4,23 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVarTuple
+from typing import Any, TypeVarTuple
 
 import rfc8785
-from sqlalchemy import Row, Select, select, text
+from sqlalchemy import Row, Select, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from moderation.base import now
-from moderation.records import Decision, Erasure, LedgerEntry, ProposalRow, Submission, Waiting, Withdrawal
+from moderation.digest import salted
+from moderation.records import (
+    Decision,
+    Erasure,
+    LedgerEntry,
+    LedgerHead,
+    ModeratorRow,
+    OpenTakedown,
+    ProposalRow,
+    ReasonRow,
+    Submission,
+    Waiting,
+    Withdrawal,
+)
 from moderation.types import AccessEvent, Digest, ModeratorId
 
 BEGINNING = Digest("0" * 64)
 """What the first entry names as its predecessor."""
 _Columns = TypeVarTuple("_Columns")
+_NUMBERS = {
+    "decision": ("submission", "moderator"),
+    "proposal": ("submission", "moderator", "proposal"),
+    "lapse": ("submission", "proposal"),
+    "kept": ("submission", "moderator", "proposal"),
+    "withdrawal": ("submission",),
+    "erasure": ("submission",),
+    "access": ("moderator",),
+}
 _HEAD_LOCK = 0x656D6572  # "emer": any constant, the same in every process.
 
 
@@ -32,6 +55,21 @@ class Entry:
     previous: Digest
     digest: Digest
     entry: str
+
+    def facts(self) -> dict[str, Any]:
+        """Return what it tells, by name, without its place in the chain; nothing if its bytes are not an entry's.
+
+        What `_NUMBERS` lists for its type is there, a whole number; its time can be read, and no value is a container.
+        """
+        told = _told(self.entry) or {}
+        try:
+            numbers = [told[name] for name in _NUMBERS[str(told["type"])]]
+            datetime.fromisoformat(str(told["at"]))
+        except (KeyError, ValueError):
+            return {}
+        if not all(type(each) is int for each in numbers) or any(isinstance(v, list | dict) for v in told.values()):
+            return {}
+        return {name: value for name, value in told.items() if name not in {"number", "previous"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +102,50 @@ def append(session: Session, head: Head, what: str, at: datetime, **facts: str |
     digest = Digest(hashlib.sha256(entry).hexdigest())
     session.add(LedgerEntry(number=number, previous=head.digest, digest=digest, entry=entry.decode()))
     session.flush()
+    moved = update(LedgerHead).values(number=number, digest=digest).returning(LedgerHead.id)
+    if session.scalar(moved) is None:
+        session.execute(insert(LedgerHead).values(id=1, number=number, digest=digest))
     return Head(number, digest)
 
 
 def entries(session: Session, *, after: int = 0, limit: int = 100) -> list[Entry]:
     """Return up to *limit* entries with a number above *after*, oldest first."""
-    rows = session.scalars(
-        select(LedgerEntry).where(LedgerEntry.number > after).order_by(LedgerEntry.number).limit(limit)
-    )
-    return [Entry(r.number, Digest(r.previous), Digest(r.digest), r.entry) for r in rows]
+    rows = select(LedgerEntry).where(LedgerEntry.number > after).order_by(LedgerEntry.number).limit(limit)
+    return [_entry(row) for row in session.scalars(rows)]
+
+
+def newest(session: Session, *, before: int | None = None, limit: int = 100, what: str | None = None) -> list[Entry]:
+    """Return up to *limit* entries with a number below *before*, newest first; only those of the type *what*, if given.
+
+    They stand in the order in which things happened, so no other index is needed for what happened lately.
+    """
+    rows = select(LedgerEntry).order_by(LedgerEntry.number.desc()).limit(limit)
+    if before is not None:
+        rows = rows.where(LedgerEntry.number < before)
+    if what is not None:
+        rows = rows.where(LedgerEntry.entry.contains(f'"type":"{what}"', autoescape=True))
+    return [_entry(row) for row in session.scalars(rows)]
+
+
+def about(session: Session, submission_id: int) -> list[Entry]:
+    """Return the entries that tell of one submission, oldest first. It reads the whole ledger, for one page."""
+    # In the canonical form keys are sorted, so "type" at least follows, and the comma ends the number.
+    rows = select(LedgerEntry).where(LedgerEntry.entry.contains(f'"submission":{submission_id},', autoescape=True))
+    return [_entry(row) for row in session.scalars(rows.order_by(LedgerEntry.number))]
+
+
+def digests(session: Session, numbers: Iterable[int]) -> dict[int, Digest]:
+    """Return the digests of the entries among *numbers*; numbers that no entry has are absent."""
+    found: dict[int, Digest] = {}
+    wanted = sorted(set(numbers))
+    for start in range(0, len(wanted), 500):
+        rows = select(LedgerEntry.number, LedgerEntry.digest).where(LedgerEntry.number.in_(wanted[start : start + 500]))
+        found |= {number: Digest(digest) for number, digest in session.execute(rows)}
+    return found
+
+
+def _entry(row: LedgerEntry) -> Entry:
+    return Entry(row.number, Digest(row.previous), Digest(row.digest), row.entry)
 
 
 def instant(at: datetime) -> str:
@@ -184,17 +257,24 @@ class Broken:
 def verify(session: Session) -> tuple[int, Broken | None]:
     """Recompute the chain, every digest, and every row's entry; return how many entries hold and the first break.
 
+    A tail that was cut together with its rows, and a chain that was rewritten together with them, only a checkpoint
+    shows that was kept elsewhere.
+
     Words that nobody has decided on or taken back yet have no entry: of them, only digest and place are checked.
     """
     holding = 0
     for holding, broken in _chain(session):
         if broken:
             return holding, broken
-    return holding, next(_words(session), None) or next(_places(session), None) or next(_rows(session), None)
+    for found in (_words(session), _places(session), _rows(session), _reasons(session)):
+        broken = next(found, None)
+        if broken:
+            return holding, broken
+    return holding, None
 
 
 def _chain(session: Session) -> Iterator[tuple[int, Broken | None]]:
-    previous = BEGINNING
+    previous, holding = BEGINNING, 0
     for number, (row,) in enumerate(_each(session, select(LedgerEntry).order_by(LedgerEntry.number)), start=1):
         where = f"ledger entry {row.number}"
         if row.number != number:
@@ -211,7 +291,13 @@ def _chain(session: Session) -> Iterator[tuple[int, Broken | None]]:
             yield number - 1, Broken(where, "does not follow the entry before it")
             return
         previous = Digest(row.digest)
+        holding = number
         yield number, None
+    kept = session.execute(select(LedgerHead.number, LedgerHead.digest)).first()
+    if (kept.number, kept.digest) != (holding, previous) if kept else holding:
+        told_of = kept.number if kept else 0
+        what = "was added by hand" if holding > told_of else "is not the newest: its end was cut off or replaced"
+        yield holding, Broken(f"ledger entry {holding}", what)
 
 
 def _each(session: Session, query: Select[*_Columns]) -> Iterator[Row[*_Columns]]:
@@ -263,11 +349,15 @@ def _places(session: Session) -> Iterator[Broken]:
 def _rows(session: Session) -> Iterator[Broken]:
     """Hold each decision, proposal, withdrawal and erasure against its entry, and each entry against its row."""
     told: dict[tuple[str, str], list[dict[str, object]]] = {}
+    people = {*session.scalars(select(ModeratorRow.id)), None}
     for entry in session.scalars(select(LedgerEntry.entry).order_by(LedgerEntry.number)):
         fields: dict[str, object] = json.loads(entry)
         what = str(fields.pop("type", None))
-        if what == "access":
-            continue  # It tells of no submission and has no row.
+        if what == "access":  # It tells of no submission and has no row.
+            who = {fields.get("moderator"), fields.get("by")}
+            if fields.get("event") not in set(AccessEvent) or fields.get("moderator") is None or not who <= people:
+                yield Broken(f"ledger entry {fields.get('number')}", "tells of nothing that can have happened")
+            continue
         about = fields.get("proposal" if what in {"proposal", "lapse", "kept"} else "submission")
         told.setdefault((what, str(about)), []).append(fields)
     proposals = {row.id: row for row in session.scalars(select(ProposalRow))}
@@ -277,11 +367,63 @@ def _rows(session: Session) -> Iterator[Broken]:
             yield Broken(f"{what} {about}", f"has {len(found)} ledger entries" if found else "has no ledger entry")
         elif {name: value for name, value in found[0].items() if name not in {"number", "previous"}} != facts:
             yield Broken(f"{what} {about}", f"is not what ledger entry {found[0]['number']} says")
-    ended = {(what, str(row.id)): row.submission_id for row in proposals.values() for what in ("lapse", "kept")}
+    ends = {("lapse", str(row.id)): row for row in proposals.values()}
+    ends |= {("kept", str(row.id)): row for row in proposals.values() if row.proposes == "withdrawal"}
     for (what, about), lost in told.items():
         # How a proposal ended without a decision is an entry without a row: its proposal tells the rest.
-        if len(lost) != 1 or (what, about) not in ended or lost[0].get("submission") != ended[what, about]:
+        if len(lost) != 1 or (what, about) not in ends or lost[0].get("submission") != ends[what, about].submission_id:
             yield Broken(f"ledger entry {lost[-1]['number']}", f"tells of {what} {about}, which is gone")
+        elif what == "kept" and lost[0].get("moderator") not in people - {None}:
+            yield Broken(f"ledger entry {lost[0]['number']}", "names a moderator who is not there")
+    yield from _ends(session, proposals.values(), [ends[found].id for found in told if found in ends])
+
+
+def _ends(session: Session, proposals: Iterable[ProposalRow], without_row: list[int]) -> Iterator[Broken]:
+    """Hold each proposal to one end, or to none while it is open; *without_row* are those that lapsed or were kept."""
+    ended: Counter[int | None] = Counter(without_row)
+    for column in (Decision.proposal_id, Withdrawal.proposal_id):
+        ended.update(session.scalars(select(column).where(column.is_not(None))))
+    waiting = select(Waiting.proposal_id).where(Waiting.proposal_id.is_not(None))
+    still_open = {*session.scalars(waiting), *session.scalars(select(OpenTakedown.proposal_id))}
+    proposed = {row.submission_id for row in proposals}
+    gone = set(session.scalars(select(Withdrawal.submission_id))) & proposed
+    for row in proposals:
+        if ended[row.id] > 1:
+            yield Broken(f"proposal {row.id}", "ended more than once")
+        elif ended[row.id] and row.id in still_open:
+            yield Broken(f"proposal {row.id}", "is open, though it ended")
+        elif not ended[row.id] and row.id not in still_open and row.submission_id not in gone:
+            yield Broken(f"proposal {row.id}", "is not open, and nothing tells how it ended")
+
+
+def _reasons(session: Session) -> Iterator[Broken]:
+    """Hold what was written about words against the digests that stand on record; erased reasons have no words."""
+    wanted: dict[str, str] = {}
+    for what, key, column in (
+        ("decision", Decision.submission_id, Decision.reason_digest),
+        ("proposal", ProposalRow.id, ProposalRow.reason_digest),
+        ("withdrawal", Withdrawal.submission_id, Withdrawal.reason_digest),
+    ):
+        rows = session.execute(select(key, column).where(column.is_not(None)).order_by(key))
+        wanted |= {str(digest): f"{what} {about}" for about, digest in rows}
+    for (row,) in _each(session, select(ReasonRow).order_by(ReasonRow.id)):
+        about = wanted.pop(row.digest, None)
+        if about is None:
+            yield Broken(f"reason {row.id}", "belongs to nothing on record")
+        elif row.salt is None:
+            if row.reason is not None or row.told is not None:
+                yield Broken(f"the reason of {about}", "holds words again after their erasure")
+        elif _salted(row) != row.digest:
+            yield Broken(f"the reason of {about}", "holds words that are not those of its digest")
+    for about in wanted.values():
+        yield Broken(f"the reason of {about}", "is gone")
+
+
+def _salted(row: ReasonRow) -> Digest | None:
+    try:
+        return salted({"reason": row.reason, "told": row.told}, row.salt or "")
+    except ValueError:  # The salt is no hex any more.
+        return None
 
 
 def _kept(

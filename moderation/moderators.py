@@ -39,6 +39,12 @@ def deactivate(session: Session, moderator: ModeratorId) -> None:
     session.flush()
 
 
+def set_role(session: Session, moderator: ModeratorId, role: str) -> None:
+    """Give a moderator another role. What they decided stays theirs."""
+    session.get_one(ModeratorRow, moderator).role = role
+    session.flush()
+
+
 def named(session: Session, moderator_ids: Iterable[int]) -> dict[int, Moderator]:
     """Return the moderators among *moderator_ids*, keyed by id, active or not."""
     rows = session.scalars(select(ModeratorRow).where(ModeratorRow.id.in_(set(moderator_ids))))

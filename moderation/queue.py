@@ -157,6 +157,7 @@ def _seen_by_the_desk(
         appealed = Appealed(
             rejected=SubmissionId(rejection.submission_id),
             rejected_by=ModeratorId(rejection.moderator_id),
+            rejected_at=rejection.decided_at,
             code=rejection.reason_code or "",
             told=told,
             words=appeal.words,

@@ -232,6 +232,17 @@ class LedgerEntry(Base):
     entry: Mapped[str] = mapped_column(Text)
 
 
+class LedgerHead(Base):
+    """Which entry is the newest, kept apart from the chain: a link cut off its end, or added by hand, is missed there."""
+
+    __tablename__ = "ledger_head"
+    __table_args__ = (CheckConstraint("id = 1", name="one"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(Integer)
+    digest: Mapped[str] = mapped_column(String(64))
+
+
 @event.listens_for(Base.metadata, "after_create")
 def _create_triggers(_metadata: object, connection: Connection, tables: list[Table] | None = None, **_: object) -> None:
     """Give `create_all` the migration's triggers, so that a schema made either way is the same."""

@@ -20,9 +20,23 @@ SHARE = 0.05
 
 
 def ask(session: Session, submission_id: int) -> None:
-    """Ask for a second reading of words that were just approved."""
-    session.add(SecondReading(submission_id=submission_id, asked_at=now()))
-    session.flush()
+    """Ask for a second reading of words that were just approved. One that was asked for before stays as it is."""
+    if session.get(SecondReading, submission_id) is None:
+        session.add(SecondReading(submission_id=submission_id, asked_at=now()))
+        session.flush()
+
+
+def ask_again(session: Session, submission_id: int) -> None:
+    """Ask for a reading of words that something has changed for, even if they were read a second time before.
+
+    Words that still await their verdict are read again once they are approved.
+    """
+    row = session.get(SecondReading, submission_id, with_for_update=True)
+    if row is None:
+        ask(session, submission_id)
+    elif row.read_at is not None:
+        row.asked_at, row.moderator_id, row.verdict, row.reason_code, row.read_at = now(), None, None, None, None
+        session.flush()
 
 
 def awaiting(session: Session, moderator: ModeratorId, *, after: int = 0, limit: int = 50) -> list[Released]:

@@ -102,6 +102,7 @@ class Appealed:
 
     rejected: SubmissionId
     rejected_by: ModeratorId
+    rejected_at: datetime
     code: str
     told: str | None
     words: str | None
@@ -125,6 +126,18 @@ class Pending:
     proposal: Proposal | None
     held: Held | None = None
     appealed: Appealed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Words that were not approved, for their own author alone."""
+
+    id: SubmissionId
+    kind: Kind
+    author: str
+    body: str
+    digest: Digest
+    submitted_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,18 +12,19 @@ from typing import Any
 
 import pytest
 import rfc8785
-from ground.vault import Vault, tables, unlock, verified
+from ground.vault import LONG, Vault, tables, unlock, verified
 from sqlalchemy import Connection, Table, insert, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 
 from bridge import db
-from moderation import ledger
+from moderation import ledger, moderators, takedowns
 from moderation.base import Base
 from moderation.digest import commitment
-from moderation.types import Digest, Kind
+from moderation.types import AccessEvent, Digest, Kind, ModeratorId
 
 LEDGER = Base.metadata.tables["ledger"]
+HEAD = Base.metadata.tables["ledger_head"]
 SUBMISSIONS = Base.metadata.tables["submissions"]
 WITHOUT_ENTRY = {"supersedes", "submitted_at"}
 """What no digest binds, and an entry only once words were decided on or taken back."""
@@ -40,9 +41,39 @@ def lived(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     database = db.connect(url)
     owner = db.owner_engine(url)
     vault = Vault(database)
-    yield SimpleNamespace(vault=vault, us=vault.live(), owner=owner)
+    us = vault.live()
+    take_down(vault, us)
+    yield SimpleNamespace(vault=vault, us=us, owner=owner)
     database.dispose()
     owner.dispose()
+
+
+def take_down(vault: Vault, us: SimpleNamespace) -> None:
+    """Have released words taken down in every way, and somebody sign in, change a rule and lose a role."""
+    with vault.database.sessions.begin() as session:
+        us.admin = moderators.add(session, "Dora", "admin")
+
+    def act(submission_id: int, moderator: ModeratorId, **how: Any) -> None:
+        with vault.database.sessions.begin() as session:
+            seen, why = vault.digest(submission_id), {"code": "personal_data", "reason": LONG}
+            takedowns.take_down(session, submission_id, moderator=moderator, seen=seen, **{**why, **how})
+
+    us.comment_down = vault.comment("It is private.")
+    us.reply_down, us.kept_reply, us.stays, us.contested = [vault.reply(f"Reply {n}.") for n in range(4)]
+    for each in (us.comment_down, us.reply_down, us.kept_reply, us.stays, us.contested):
+        vault.approve(each)
+    act(us.comment_down, us.admin)
+    act(us.reply_down, us.admin)
+    act(us.reply_down, vault.people[1], reason=None)
+    act(us.kept_reply, us.admin)
+    with vault.database.sessions.begin() as session:
+        takedowns.keep(session, us.kept_reply, moderator=vault.people[2])
+    act(us.stays, us.admin, lapse=timedelta(0))
+    with vault.database.sessions.begin() as session:
+        assert takedowns.lapse_takedowns(session) == [us.stays]
+        ledger.record_access(session, AccessEvent.SIGNED_IN, moderator=us.admin)
+        ledger.record_access(session, AccessEvent.ROLE_CHANGED, moderator=vault.people[0], by=us.admin)
+    act(us.contested, us.admin)
 
 
 @pytest.fixture
@@ -75,6 +106,7 @@ def other(table: Table, column: str, value: Any) -> Any:
     return "x" if value is None else value[:-1] + ("0" if value[-1:] != "0" else "1")
 
 
+UNIQUE = {"digest", "supersedes", "previous"}
 TIMES = {column.name for table in tables() for column in table.columns if column.name.endswith("_at")}
 
 
@@ -104,11 +136,17 @@ def test_holds_on_an_empty_database(sqlite_url: str) -> None:
 
 
 def test_tells_everything_in_order(lived: SimpleNamespace) -> None:
-    told = lived.vault.told()
+    whole = lived.vault.told()
+    told = whole[:20]
     assert told[:5] == ["decision", "decision", "proposal", "decision", "decision"]
     assert told[-6:] == ["withdrawal", "erasure", "withdrawal", "erasure", "decision", "proposal"]
     counted = [told.count(what) for what in ("decision", "proposal", "lapse", "withdrawal", "erasure")]
     assert counted == [10, 4, 1, 3, 2]
+    taken_down = [what for what in whole[20:] if what != "decision"]
+    assert taken_down == [
+        *("withdrawal", "proposal", "withdrawal", "proposal", "kept", "proposal", "lapse"),
+        *("access", "access", "proposal"),
+    ]
 
 
 def test_links_each_entry_to_the_one_before_by_canonical_bytes(lived: SimpleNamespace) -> None:
@@ -142,13 +180,15 @@ def test_finds_a_change_in_any_column_of_any_row(lived: SimpleNamespace, open_va
         for column in [each.name for each in table.columns]:
             if table is SUBMISSIONS and column in WITHOUT_ENTRY and row["id"] not in settled:
                 continue
-            change = update(table).where(this(table, row)).values({column: other(table, column, row[column])})
-            with open_vault.begin_nested() as savepoint:
-                assert open_vault.execute(change).rowcount == 1
-                tried += 1
-                if verified(open_vault) is None:
-                    missed.append((row, column))
-                savepoint.rollback()
+            emptied = [None] if table.columns[column].nullable and row[column] is not None else []
+            for value in [other(table, column, row[column]), *emptied]:
+                with open_vault.begin_nested() as savepoint:
+                    change = update(table).where(this(table, row)).values({column: value})
+                    assert open_vault.execute(change).rowcount == 1
+                    tried += 1
+                    if verified(open_vault) is None:
+                        missed.append((row, column, value))
+                    savepoint.rollback()
     assert missed == []
     assert tried >= len(table.columns) * 2
     assert verified(open_vault) is None
@@ -175,12 +215,106 @@ def test_finds_that_two_rows_changed_places(open_vault: Connection, table: Table
             savepoint.rollback()
 
 
-@pytest.mark.parametrize("name", ["decisions", "proposals", "withdrawals", "erasures"])
-def test_finds_a_row_that_was_slipped_in(lived: SimpleNamespace, open_vault: Connection, name: str) -> None:
-    table = Base.metadata.tables[name]
+def test_has_tried_every_column_with_and_without_a_value(open_vault: Connection) -> None:
+    for table in tables():
+        for column in table.columns:
+            values = [row[column.name] for row in rows(open_vault, table)]
+            assert any(value is not None for value in values), column
+            assert not column.nullable or any(value is None for value in values), column
+
+
+@pytest.mark.parametrize("table", [each for each in tables() if each is not LEDGER], ids=lambda table: table.name)
+def test_finds_a_copy_of_any_row_that_was_slipped_in(
+    lived: SimpleNamespace, open_vault: Connection, table: Table
+) -> None:
     (key,) = table.primary_key.columns
-    open_vault.execute(insert(table).values({**rows(open_vault, table)[0], key.name: lived.us.pending}))
-    assert verified(open_vault) is not None
+    there = rows(open_vault, table)
+    taken = {row[key.name] for row in there}
+    for row in there:
+        for place in {lived.us.pending, lived.us.proposed, lived.us.comment, lived.us.older, 10**6} - taken:
+            copy = row | {key.name: place}
+            for column in UNIQUE & copy.keys():
+                copy[column] = None if column == "supersedes" else "0" * 64
+            with open_vault.begin_nested() as savepoint:
+                open_vault.execute(insert(table).values(copy))
+                assert verified(open_vault) is not None, copy
+                savepoint.rollback()
+
+
+def test_finds_a_copy_of_any_entry_that_was_linked_onto_the_end(open_vault: Connection) -> None:
+    links = [json.loads(row["entry"]) for row in rows(open_vault, LEDGER)]
+    last = rows(open_vault, LEDGER)[-1]
+    for told in links:
+        told.pop("previous"), told.pop("number")
+        with open_vault.begin_nested() as savepoint:
+            open_vault.execute(insert(LEDGER).values(entry(last["number"] + 1, last["digest"], **told)))
+            assert verified(open_vault) is not None, told
+            savepoint.rollback()
+
+
+def test_finds_a_copy_of_any_entry_between_two_others(open_vault: Connection) -> None:
+    there = rows(open_vault, LEDGER)
+    for row in there:
+        with open_vault.begin_nested() as savepoint:
+            copy = row | {"number": 10**6, "previous": "1" * 64, "digest": "2" * 64}
+            open_vault.execute(insert(LEDGER).values(copy))
+            assert verified(open_vault) is not None, row
+            savepoint.rollback()
+
+
+@pytest.mark.parametrize("column", ["salt", "reason", "told"])
+def test_finds_other_words_in_the_place_of_a_written_reason(open_vault: Connection, column: str) -> None:
+    reasons = Base.metadata.tables["reasons"]
+    tried = 0
+    for row in rows(open_vault, reasons):
+        change = update(reasons).where(reasons.c.id == row["id"]).values({column: other(reasons, column, row[column])})
+        with open_vault.begin_nested() as savepoint:
+            open_vault.execute(change)
+            broken = verified(open_vault)
+            assert broken is not None, row
+            assert broken.where.startswith("the reason of "), broken
+            tried += 1
+            savepoint.rollback()
+    assert tried > 4
+
+
+def test_finds_that_a_written_reason_is_gone_or_belongs_to_nothing(open_vault: Connection) -> None:
+    reasons = Base.metadata.tables["reasons"]
+    for row in rows(open_vault, reasons):
+        with open_vault.begin_nested() as savepoint:
+            open_vault.execute(delete_from(reasons).where(reasons.c.id == row["id"]))
+            broken = verified(open_vault)
+            assert broken is not None
+            assert broken.what == "is gone"
+            open_vault.execute(insert(reasons).values(row))
+            open_vault.execute(insert(reasons).values(row | {"id": 999, "proposal_id": None, "digest": "3" * 64}))
+            broken = verified(open_vault)
+            assert broken == ledger.Broken("reason 999", "belongs to nothing on record")
+            savepoint.rollback()
+
+
+def test_holds_each_proposal_to_one_end(lived: SimpleNamespace, open_vault: Connection) -> None:
+    waiting, taken = Base.metadata.tables["waiting"], Base.metadata.tables["open_takedowns"]
+    proposals = Base.metadata.tables["proposals"]
+    ended = open_vault.scalar(select(proposals.c.id).where(proposals.c.submission_id == lived.us.stays))
+    for change, what in (
+        (update(waiting).values(proposal_id=None), "is not open, and nothing tells how it ended"),
+        (delete_from(taken), "is not open, and nothing tells how it ended"),
+        (insert(taken).values(submission_id=lived.us.stays, proposal_id=ended), "is open, though it ended"),
+    ):
+        with open_vault.begin_nested() as savepoint:
+            open_vault.execute(change)
+            broken = verified(open_vault)
+            assert broken is not None
+            assert broken.what == what
+            savepoint.rollback()
+
+
+def test_lets_a_proposal_go_with_the_words_it_was_about(vault: Vault) -> None:
+    reply = vault.reply()
+    vault.reject(reply)
+    vault.withdraw(reply)
+    assert vault.verify() is None
 
 
 def test_finds_a_submission_that_was_slipped_in_with_a_digest_that_fits(
@@ -228,13 +362,28 @@ def test_finds_approved_words_that_were_replaced_with_their_digest(
         {"type": "decision", "submission": 999, "at": "2026-11-24T00:00:00.000000Z"},
         {"type": "lapse", "submission": 999, "proposal": 999, "at": "2026-11-24T00:00:00.000000Z"},
         {"type": "lapse", "submission": 1, "proposal": 1, "at": "2026-11-24T00:00:00.000000Z"},
+        {"type": "lapse", "submission": "of", "proposal": "an open one", "at": "2026-11-24T00:00:00.000000Z"},
+        {"type": "lapse", "submission": "of", "proposal": "a confirmed one", "at": "2026-11-24T00:00:00.000000Z"},
+        {"type": "kept", "submission": "of", "proposal": "an open one", "moderator": 1, "at": "2026-11-24T00:00:00Z"},
+        {"type": "kept", "submission": "of", "proposal": "contested", "moderator": 999, "at": "2026-11-24T00:00:00Z"},
+        {"type": "access", "event": "signed_in", "moderator": 999, "by": None},
+        {"type": "access", "event": "signed_in", "moderator": None, "by": None},
+        {"type": "access", "event": "crowned", "moderator": 1, "by": None},
         {"type": "erasure"},
         {"type": "nonsense", "submission": 1},
         {},
     ],
     ids=str,
 )
-def test_finds_a_link_that_was_forged_onto_the_end(open_vault: Connection, forged: dict[str, Any]) -> None:
+def test_finds_a_link_that_was_forged_onto_the_end(
+    lived: SimpleNamespace, open_vault: Connection, forged: dict[str, Any]
+) -> None:
+    whose = {"an open one": lived.us.proposed, "a confirmed one": lived.us.vetoed, "contested": lived.us.contested}
+    if forged.get("proposal") in whose:
+        proposals = Base.metadata.tables["proposals"]
+        about = whose[forged["proposal"]]
+        number = open_vault.scalar(select(proposals.c.id).where(proposals.c.submission_id == about))
+        forged = forged | {"submission": about, "proposal": number}
     last = rows(open_vault, LEDGER)[-1]
     open_vault.execute(insert(LEDGER).values(entry(last["number"] + 1, last["digest"], **forged)))
     assert verified(open_vault) is not None
@@ -263,7 +412,31 @@ def test_finds_a_chain_that_was_rewritten_to_say_something_else(lived: SimpleNam
         previous = link["digest"]
     broken = verified(open_vault)
     assert broken is not None
+    assert "was cut off or replaced" in broken.what
+    open_vault.execute(update(HEAD).values(digest=previous))
+    broken = verified(open_vault)
+    assert broken is not None
     assert "is not what ledger entry" in broken.what
+
+
+@pytest.mark.parametrize("way", ["removed", "added", "head gone"])
+def test_misses_a_sign_in_at_the_very_end(lived: SimpleNamespace, open_vault: Connection, way: str) -> None:
+    """No row tells of a sign-in, so the head, which stands apart, has to."""
+    with Session(open_vault, join_transaction_mode="create_savepoint") as session, session.begin():
+        ledger.record_access(session, AccessEvent.SIGNED_IN, moderator=lived.us.admin)
+    assert verified(open_vault) is None
+    last = rows(open_vault, LEDGER)[-1]
+    if way == "removed":
+        open_vault.execute(delete_from(LEDGER).where(LEDGER.c.number == last["number"]))
+    elif way == "added":
+        told = json.loads(last["entry"])
+        told.pop("previous"), told.pop("number")
+        open_vault.execute(insert(LEDGER).values(entry(last["number"] + 1, last["digest"], **told)))
+    else:
+        open_vault.execute(delete_from(HEAD))
+    broken = verified(open_vault)
+    assert broken is not None
+    assert ("added by hand" if way != "removed" else "cut off") in broken.what
 
 
 def test_finds_a_tail_that_was_cut(open_vault: Connection) -> None:

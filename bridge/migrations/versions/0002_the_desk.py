@@ -14,6 +14,18 @@ depends_on = None
 def upgrade() -> None:
     """Add the desk's tables and columns; the write-once triggers stay as they are."""
     op.create_table(
+        "ledger_head",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.CheckConstraint("id = 1", name=op.f("ck_ledger_head_one")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_head")),
+    )
+    op.execute(
+        "INSERT INTO ledger_head (id, number, digest) "
+        "SELECT 1, number, digest FROM ledger ORDER BY number DESC LIMIT 1"
+    )
+    op.create_table(
         "outgoing",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("way", sa.String(length=8), nullable=False),

@@ -1,0 +1,180 @@
+"""What was decided, as numbers by month: never a word, and withdrawn and erased submissions still count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Float, Select, String, Subquery, case, func, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session, aliased
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import ColumnElement, FunctionElement
+
+from moderation.records import AppealRow, Decision, Submission, Withdrawal
+from moderation.types import Kind, Verdict
+
+Group = int
+"""Whatever the caller counts by: the vault knows no voices."""
+Month = str
+"""In UTC, as "2026-11"."""
+
+
+class month_of(FunctionElement[str]):
+    """The month of a time, in UTC, as "2026-11"."""
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(month_of, "sqlite")
+def _sqlite_month(element: month_of, compiler: SQLCompiler, **how: Any) -> str:
+    return f"substr({compiler.process(element.clauses, **how)}, 1, 7)"  # Times are kept as text, in UTC.
+
+
+@compiles(month_of, "postgresql")
+def _postgresql_month(element: month_of, compiler: SQLCompiler, **how: Any) -> str:
+    return f"to_char({compiler.process(element.clauses, **how)} AT TIME ZONE 'UTC', 'YYYY-MM')"
+
+
+class seconds_between(FunctionElement[float]):
+    """The seconds from one time to another."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(seconds_between, "sqlite")
+def _sqlite_seconds(element: seconds_between, compiler: SQLCompiler, **how: Any) -> str:
+    begin, end = (compiler.process(each, **how) for each in element.clauses)
+    return f"((julianday({end}) - julianday({begin})) * 86400.0)"
+
+
+@compiles(seconds_between, "postgresql")
+def _postgresql_seconds(element: seconds_between, compiler: SQLCompiler, **how: Any) -> str:
+    begin, end = (compiler.process(each, **how) for each in element.clauses)
+    return f"extract(epoch FROM {end} - {begin})::double precision"
+
+
+@dataclass(frozen=True, slots=True)
+class Appeals:
+    """How many authors of rejected comments appealed, and what came of it."""
+
+    made: int
+    granted: int
+    refused: int
+    withdrawn: int
+
+    @property
+    def waiting(self) -> int:
+        """Those that nobody has decided on yet."""
+        return self.made - self.granted - self.refused - self.withdrawn
+
+
+# In what follows *whose* is a query for two columns, the id of a submission and the group that it counts for. What it
+# superseded counts with it: a rejection that was appealed against stays a rejection.
+
+
+def decided(session: Session, whose: Select[int, int]) -> dict[tuple[Group, Month, Kind, Verdict, str | None], int]:
+    """Return how many were approved, and rejected by which code, by the month of the decision."""
+    of, newer = whose.subquery(), aliased(Submission)
+    month = month_of(Decision.decided_at)
+    rows = session.execute(
+        select(of.c[1], month, Submission.kind, Decision.verdict, Decision.reason_code, func.count())
+        .join(Submission, Submission.id == Decision.submission_id)
+        .outerjoin(newer, newer.supersedes == Submission.id)
+        .join(of, of.c[0] == func.coalesce(newer.id, Submission.id))
+        .group_by(of.c[1], month, Submission.kind, Decision.verdict, Decision.reason_code)
+    )
+    return {
+        (group, when, Kind(kind), Verdict(verdict), code): count for group, when, kind, verdict, code, count in rows
+    }
+
+
+def taken_down(session: Session, whose: Select[int, int]) -> dict[tuple[Group, Month, Kind, str | None], int]:
+    """Return how many posted words were taken down, by code and month; None for those that their author took back."""
+    of = whose.subquery()
+    month = month_of(Withdrawal.withdrawn_at)
+    code = case((Withdrawal.taken_back_by == "author", None), else_=func.coalesce(Withdrawal.reason_code, "other"))
+    rows = session.execute(
+        select(of.c[1], month, Submission.kind, code, func.count())
+        .join(Submission, Submission.id == Withdrawal.submission_id)
+        .join(Decision, Decision.submission_id == Withdrawal.submission_id)
+        .join(of, of.c[0] == Withdrawal.submission_id)
+        .where(Decision.verdict == Verdict.APPROVE.value)
+        .group_by(of.c[1], month, Submission.kind, code)
+    )
+    return {(group, when, Kind(kind), why): count for group, when, kind, why, count in rows}
+
+
+def time_to_decide(session: Session, whose: Select[int, int], kind: Kind) -> dict[tuple[Group, Month], float]:
+    """Return the median seconds from a submission's coming to its decision, by the month of the decision."""
+    of, newer = whose.subquery(), aliased(Submission)
+    return _medians(
+        session,
+        select(
+            of.c[1].label("whose"),
+            month_of(Decision.decided_at).label("month"),
+            seconds_between(Submission.submitted_at, Decision.decided_at).label("seconds"),
+        )
+        .select_from(Decision)
+        .join(Submission, Submission.id == Decision.submission_id)
+        .outerjoin(newer, newer.supersedes == Submission.id)
+        .join(of, of.c[0] == func.coalesce(newer.id, Submission.id))
+        .where(Submission.kind == kind.value)
+        .subquery(),
+    )
+
+
+def time_to_answer(session: Session, whose: Select[int, int]) -> dict[tuple[Group, Month], float]:
+    """Return the median seconds from a comment's approval to its reply's coming, by the month in which that came."""
+    of = whose.subquery()
+    comment = aliased(Submission)
+    return _medians(
+        session,
+        select(
+            of.c[1].label("whose"),
+            month_of(Submission.submitted_at).label("month"),
+            seconds_between(Decision.decided_at, Submission.submitted_at).label("seconds"),
+        )
+        .select_from(Submission)
+        .join(of, of.c[0] == Submission.id)
+        .join(comment, comment.digest == Submission.in_answer_to)
+        .join(Decision, Decision.submission_id == comment.id)
+        .where(Submission.kind == Kind.REPLY.value)
+        .subquery(),
+    )
+
+
+def appeals(session: Session) -> Appeals:
+    """Return how many appeals there were and what came of them."""
+    made = select(AppealRow.submission_id)
+    verdicts = select(Decision.verdict, func.count()).where(Decision.submission_id.in_(made)).group_by(Decision.verdict)
+    came_to = {Verdict(verdict): count for verdict, count in session.execute(verdicts)}
+    undecided = ~select(Decision.submission_id).where(Decision.submission_id == Withdrawal.submission_id).exists()
+    gone = select(func.count()).select_from(Withdrawal).where(Withdrawal.submission_id.in_(made), undecided)
+    return Appeals(
+        made=session.scalar(select(func.count()).select_from(AppealRow)) or 0,
+        granted=came_to.get(Verdict.APPROVE, 0),
+        refused=came_to.get(Verdict.REJECT, 0),
+        withdrawn=session.scalar(gone) or 0,
+    )
+
+
+def _medians(session: Session, of: Subquery) -> dict[tuple[Group, Month], float]:
+    """Return the median of the column `seconds` by `whose` and `month`; SQLite has no function for it."""
+    by: list[ColumnElement[Any]] = [of.c.whose, of.c.month]
+    ranked = select(
+        *by,
+        of.c.seconds,
+        func.row_number().over(partition_by=by, order_by=of.c.seconds).label("place"),
+        func.count().over(partition_by=by).label("all"),
+    ).subquery()
+    # Of an even number the two in the middle, of an odd one the one: without a division, which each rounds its way.
+    middle = (ranked.c.place * 2 >= ranked.c.all) & (ranked.c.place * 2 <= ranked.c.all + 2)
+    rows = session.execute(
+        select(ranked.c.whose, ranked.c.month, func.avg(ranked.c.seconds))
+        .where(middle)
+        .group_by(ranked.c.whose, ranked.c.month)
+    )
+    return {(group, month): float(seconds) for group, month, seconds in rows}
