@@ -8,7 +8,7 @@ import hmac
 import secrets
 from dataclasses import dataclass
 
-from cryptography.fernet import Fernet
+from cryptography.fernet import Fernet, InvalidToken
 from itsdangerous import BadSignature, Signer
 
 AUTHOR_LINK = "author's page"
@@ -43,6 +43,27 @@ class Keys:
     def encrypted(self, text: str) -> bytes:
         """Return *text* encrypted; two encryptions of one text differ."""
         return Fernet(base64.urlsafe_b64encode(self.derived("e-mail"))).encrypt(text.encode())
+
+    def decrypted(self, sealed: bytes) -> str | None:
+        """Return the text that `encrypted` hid, or None if that was under another key."""
+        try:
+            return Fernet(base64.urlsafe_b64encode(self.derived("e-mail"))).decrypt(sealed).decode()
+        except InvalidToken:
+            return None
+
+    def sealed(self, purpose: str, text: str) -> bytes:
+        """Return *text* encrypted under a key of *purpose*'s own; `unsealed` opens it."""
+        return self._box(purpose).encrypt(text.encode())
+
+    def unsealed(self, purpose: str, sealed: bytes) -> str | None:
+        """Return the text that was sealed for *purpose*, or None if another key or purpose sealed it."""
+        try:
+            return self._box(purpose).decrypt(sealed).decode()
+        except InvalidToken:
+            return None
+
+    def _box(self, purpose: str) -> Fernet:
+        return Fernet(base64.urlsafe_b64encode(self.derived(f"sealed: {purpose}")))
 
     def _signer(self, purpose: str) -> Signer:
         return Signer(self.derived("links"), salt=purpose, digest_method=hashlib.sha256)

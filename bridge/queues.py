@@ -18,6 +18,9 @@ QUEUE = "emeritus"
 JOBS = {
     "answer_essay": "workers.jobs.answer_essay",
     "sweep": "workers.jobs.sweep",
+    "send_outgoing": "workers.jobs.send_outgoing",
+    "screen_comment": "workers.jobs.screen_comment",
+    "look_again": "workers.jobs.look_again",
 }
 """Every job there is, by the one name it may be enqueued under. Workers refuse any other."""
 JOB_TIMEOUT = 20 * 60
@@ -30,12 +33,30 @@ class Nudges(Protocol):
     def nudge(self, essay_id: int) -> None:
         """Say that requests may wait under an essay. Never raises: a lost nudge only costs a minute."""
 
+    def nudge_outgoing(self) -> None:
+        """Say that mail may wait to be sent. Never raises, as above."""
+
+    def nudge_screening(self, submission_id: int) -> None:
+        """Say that the operator's services may look at a letter. Never raises: without it they do not."""
+
+    def nudge_looking_again(self, after: int) -> None:
+        """Say that letters above a submission's id are to be compared with the listed words again. Never raises."""
+
 
 class NoNudges:
     """Nudges for a site without Redis: the sweep finds what waits."""
 
     def nudge(self, essay_id: int) -> None:
         """Leave it to the sweep."""
+
+    def nudge_outgoing(self) -> None:
+        """Leave it to the sweep."""
+
+    def nudge_screening(self, submission_id: int) -> None:
+        """Leave it: a letter that no service saw waits like any other."""
+
+    def nudge_looking_again(self, after: int) -> None:
+        """Leave it: what is noticed is only advice."""
 
 
 class RedisNudges:
@@ -50,6 +71,27 @@ class RedisNudges:
             enqueue(self._queue, "answer_essay", essay_id)
         except RedisError as error:
             log.warning("no nudge for essay %s, the sweep will find it: %s", essay_id, type(error).__name__)
+
+    def nudge_outgoing(self) -> None:
+        """Enqueue the sending of what waits; log and go on if Redis does not answer within half a second."""
+        try:
+            enqueue(self._queue, "send_outgoing")
+        except RedisError as error:
+            log.warning("no nudge for what goes out, the sweep will find it: %s", type(error).__name__)
+
+    def nudge_screening(self, submission_id: int) -> None:
+        """Enqueue the screening of a letter; log and go on, unscreened, if Redis does not answer."""
+        try:
+            enqueue(self._queue, "screen_comment", submission_id)
+        except RedisError as error:
+            log.warning("submission %s goes unscreened by the services: %s", submission_id, type(error).__name__)
+
+    def nudge_looking_again(self, after: int) -> None:
+        """Enqueue another look at what waits; log and go on if Redis does not answer."""
+        try:
+            enqueue(self._queue, "look_again", after)
+        except RedisError as error:
+            log.warning("letters above %s keep what was noticed: %s", after, type(error).__name__)
 
 
 def connection(url: str) -> Redis:

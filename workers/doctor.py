@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from bridge import migrate, queues, voices
 from bridge.db import WrongRole
 from bridge.site import Site
+from workers import outside, posting
 from workers.claude import Claude
 from workers.settings import API, WorkerSettings
 
@@ -32,7 +33,7 @@ class Finding:
 def examine(site: Site, asked: WorkerSettings) -> list[Finding]:
     """Look at everything, and go on after what is broken."""
     database = _database(site)
-    found = [database, *_logins(asked), _redis(asked), *_address(asked)]
+    found = [database, *_logins(asked), _redis(asked), *_address(asked), *_mail(asked), *_webhook(asked)]
     return found + (list(_models(site, asked)) if database.state != "broken" else [_key(asked)])
 
 
@@ -73,6 +74,32 @@ def _address(asked: WorkerSettings) -> Iterator[Finding]:
     if asked.address.startswith("http://") and host not in {"localhost", "127.0.0.1"}:
         told = f"{asked.address} is not https: cookies lack their `__Host-` prefix, and words can be read on the way."
         yield Finding("address", "note", told)
+
+
+def _mail(asked: WorkerSettings) -> Iterator[Finding]:
+    if asked.smtp_url is None:
+        told = f"No SMTP_URL: each mail becomes a file in {asked.data / 'mail'}, and nobody is sent one."
+        yield Finding("mail", "note", told)
+        return
+    try:
+        with posting.connected(asked.smtp_url):
+            yield Finding("mail", "well", f"The server answers. Mail is from {asked.sender}.")
+    except posting.NotTaken as refusal:
+        yield Finding("mail", "broken", f"{refusal} Mail waits, and is tried again for some hours.")
+
+
+def _webhook(asked: WorkerSettings) -> Iterator[Finding]:
+    if asked.desk_webhook_url is None:
+        return
+    try:
+        outside.checked(asked.desk_webhook_url, outside.bounds(allow_private=asked.desk_webhook_private == "on"))
+    except outside.OutsideRefused as refusal:
+        yield Finding("webhook", "broken", f"DESK_WEBHOOK_URL is not called. {refusal} See DESK_WEBHOOK_PRIVATE.")
+        return
+    if asked.desk_webhook_secret is None:
+        yield Finding("webhook", "note", "No DESK_WEBHOOK_SECRET: what it is told is not signed.")
+    else:
+        yield Finding("webhook", "well", "It is set, and what it is told is signed.")
 
 
 def _key(asked: WorkerSettings) -> Finding:

@@ -45,7 +45,11 @@ def test_finds_everything_well(sqlite_url: str, tmp_path: Path, valkey_url: str)
             site_url="https://letters.example.org",
         )
         [call] = stage.calls
-    assert set(found) == {"database", "Redis", "key", MODEL}
+    assert set(found) == {"database", "Redis", "mail", "key", MODEL}
+    mail = found.pop("mail")
+    assert mail == Finding(
+        "mail", "note", f"No SMTP_URL: each mail becomes a file in {tmp_path / 'mail'}, and nobody is sent one."
+    )
     assert {finding.state for finding in found.values()} == {"well"}
     assert found["database"].told.startswith("sqlite, migration ")
     assert found["Redis"].told == "It answers."
@@ -58,7 +62,7 @@ def test_finds_everything_well(sqlite_url: str, tmp_path: Path, valkey_url: str)
 @pytest.mark.usefixtures("workshop")
 def test_says_that_it_rehearses_without_a_key(sqlite_url: str, tmp_path: Path, valkey_url: str) -> None:
     found = examined(sqlite_url, tmp_path, redis_url=valkey_url)
-    assert set(found) == {"database", "Redis", "key"}
+    assert set(found) == {"database", "Redis", "mail", "key"}
     assert found["key"] == Finding("key", "note", "No key: the rehearsal answers, and its replies are marked.")
 
 
@@ -109,7 +113,7 @@ def test_says_that_there_is_no_database_yet(tmp_path: Path, valkey_url: str) -> 
     assert found["database"] == Finding("database", "broken", "There is no database yet. Run `emeritus migrate` first.")
     assert not (tmp_path / "nothing.db").exists()
     assert found["key"].state == "well"
-    assert set(found) == {"database", "Redis", "key"}
+    assert set(found) == {"database", "Redis", "mail", "key"}
 
 
 def test_says_that_the_database_cannot_be_reached(tmp_path: Path, valkey_url: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from ground.workshop import NAME, SECRET, ScriptedModel, Workshop
 from redis import Redis
 
-from bridge import queues
+from bridge import checkpoints, outbox, queues
 from bridge.model import PassingTrouble
 from moderation import gate
 from workers import jobs
@@ -181,6 +181,47 @@ def test_sweeps_without_redis(
     assert "nonexistent" not in caplog.text
 
 
+def test_keeps_a_checkpoint_of_the_ledger(workshop: Workshop, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    jobs.sweep()
+    kept = (tmp_path / "checkpoints.jsonl").read_text()
+    assert checkpoints.compare(workshop.site) == (1, None)
+    jobs.sweep()
+    assert (tmp_path / "checkpoints.jsonl").read_text() == kept
+    (tmp_path / "checkpoints.jsonl").write_text(kept.replace('"number":1', '"number":99'))
+    assert caplog.text == ""
+    assert jobs.sweep() == "0 lost claims, 0 lapsed proposals, 0 essays nudged"
+    assert "does not fit its last checkpoint" in caplog.text
+    assert "ledger verify" in caplog.text
+
+
 def test_asks_for_a_sweep_at_once(valkey_url: str) -> None:
     jobs.nudge_sweep(valkey_url)
     assert nudged(valkey_url) == [["workers.jobs.sweep", None, [], {}]]
+
+
+# send_outgoing
+
+
+def test_sends_what_waits_and_is_nudged_for_it_by_the_sweep(
+    workshop: Workshop, tmp_path: Path, valkey_url: str
+) -> None:
+    assert jobs.send_outgoing() == "0 sent, 0 not"
+    with workshop.site.database.sessions.begin() as session:
+        outbox.put_mail(session, workshop.site.keys, once="a mail:1", to="a@one.example", subject="One", text="One.")
+    jobs.sweep()
+    assert nudged(valkey_url) == [["workers.jobs.send_outgoing", None, [], {}]]
+    assert jobs.send_outgoing() == "1 sent, 0 not"
+    assert [file.name for file in (tmp_path / "mail").iterdir()] == ["1.eml"]
+    jobs.sweep()
+    assert len(nudged(valkey_url)) == 1
+
+
+def test_has_moderators_told_by_the_sweep(workshop: Workshop, at_work: Callable[..., None], valkey_url: str) -> None:
+    at_work(DESK_WEBHOOK_URL="https://hooks.example/x")
+    jobs.sweep()
+    assert nudged(valkey_url) == []
+    workshop.letter("Do you dream?")
+    jobs.sweep()
+    with workshop.site.database.reading_sessions() as session:
+        assert outbox.counts(session)[outbox.OutgoingState.UNSENT] == 1
+    assert nudged(valkey_url)[0] == ["workers.jobs.send_outgoing", None, [], {}]
