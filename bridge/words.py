@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 from bridge import markup
 
-Field = Literal["body", "author"]
+Field = Literal["body", "author", "words"]
 
 COMMENT_LENGTH = 5_000
 COMMENT_LINES = 200
@@ -24,6 +24,7 @@ COMMENT_NESTING = 12
 COMBINING_MARKS = 8
 """In a row; Burmese and Tibetan need 5 (SECURITY.md, T4)."""
 NAME_LENGTH = 80
+NOTE_LENGTH = 2_000
 REPLY_LENGTH = 20_000
 ESSAY_LENGTH = 100_000
 TITLE_LENGTH = 200
@@ -35,7 +36,7 @@ _MARKS_BEFORE_COMPOSING = 4 * COMBINING_MARKS
 
 _UNREADABLE = re.compile("[\x00\ud800-\udfff]")
 _TITLE_LINE = re.compile(r"#[ \t]+(?P<title>\S[^\n]*)(?:\n|\Z)")
-_CALLED: dict[Field, str] = {"body": "text", "author": "name"}
+_CALLED: dict[Field, str] = {"body": "text", "author": "name", "words": "text"}
 
 
 class WordsRefused(ValueError):
@@ -212,6 +213,17 @@ def author_name(raw: str, *, reserved: Collection[str]) -> str:
     return name
 
 
+def note(raw: str) -> str:
+    """Return what somebody writes to the desk about words: a report, an appeal, why an essay is closed.
+
+    Normalised as a comment is. Raises `Unreadable`, `TooManyMarks`, `NothingWritten` or `TooLong`.
+    """
+    written = _normalised(raw, "words", markup.without_unseen)
+    if len(written) > NOTE_LENGTH:
+        raise TooLong("words", len(written), NOTE_LENGTH)
+    return written
+
+
 def model_words(raw: str) -> str:
     """Return a model's words as they are submitted: as returned, but CRLF as LF.
 
@@ -319,9 +331,9 @@ def _looks(name: str) -> frozenset[str]:
 
 
 def _skeleton(text: str) -> str:
-    prototypes = _prototypes()
+    alike = prototypes()
     decomposed = unicodedata.normalize("NFKD", text)
-    return unicodedata.normalize("NFKD", "".join(prototypes.get(character, character) for character in decomposed))
+    return unicodedata.normalize("NFKD", "".join(alike.get(character, character) for character in decomposed))
 
 
 def _squeezed(text: str) -> str:
@@ -331,7 +343,7 @@ def _squeezed(text: str) -> str:
 
 
 @cache
-def _prototypes() -> dict[str, str]:
+def prototypes() -> dict[str, str]:
     """Return what each confusable character looks like, from the Unicode data that `confusable-homoglyphs` carries.
 
     Its file lists each pair of Unicode's table in both directions, so what is connected is confusable, and one member
