@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from flask import Flask, current_app, g, redirect, request, url_for
+from flask import Flask, current_app, g, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from flask_wtf.csrf import CSRFProtect
@@ -38,6 +38,8 @@ class Access(StrEnum):
     """Whoever has the signed link, which is part of the address."""
     SIGN_IN = "sign-in"
     """Public, but its forms give authority: they carry a CSRF token."""
+    SECOND_STEP = "second step"
+    """Whoever gave an account's password a moment ago, and not yet its second factor."""
     MODERATOR = "moderator"
     """A moderator who signed in here."""
     ADMIN = "admin"
@@ -58,10 +60,38 @@ _WITHIN = re.compile(r"/(?!/)[^\\\x00-\x20]*")
 _OF_LIBRARIES = {
     "static": Access.PUBLIC,
     "security.login": Access.SIGN_IN,
+    "security.wan_signin": Access.SIGN_IN,
+    "security.wan_signin_response": Access.SIGN_IN,
+    "security.tf_select": Access.SECOND_STEP,
+    "security.two_factor_token_validation": Access.SECOND_STEP,
+    "security.mf_recovery": Access.SECOND_STEP,
     "security.logout": Access.MODERATOR,
-    "security.verify": Access.NOBODY,
+    "security.verify": Access.MODERATOR,
+    "security.wan_verify": Access.MODERATOR,
+    "security.wan_verify_response": Access.MODERATOR,
+    "security.wan_register": Access.MODERATOR,
+    "security.wan_register_response": Access.MODERATOR,
+    # The site has its own pages for these: `bridge.web.people`.
+    "security.wan_delete": Access.NOBODY,
+    "security.mf_recovery_codes": Access.NOBODY,
+    "security.two_factor_setup": Access.NOBODY,
+    "security.two_factor_setup_validate": Access.NOBODY,
+    "security.two_factor_rescue": Access.NOBODY,
     "security.static": Access.NOBODY,
 }
+_TOWARDS_A_FACTOR = {
+    "people.account",
+    "people.authenticator_form",
+    "people.create_authenticator",
+    "people.create_sign_out",
+    "security.logout",
+    "security.verify",
+    "security.wan_verify",
+    "security.wan_verify_response",
+    "security.wan_register",
+    "security.wan_register_response",
+}
+"""What is open to a moderator who has no second factor although everyone needs one."""
 
 
 def open_to(access: Access) -> Callable[[V], V]:
@@ -119,17 +149,25 @@ def guard() -> ResponseReturnValue | None:
         _admit_form()
     if access in {Access.MODERATOR, Access.ADMIN}:
         return _admit_moderator(access)
-    if access is Access.SIGN_IN:
-        return _admit_sign_in()
+    if access in {Access.SIGN_IN, Access.SECOND_STEP}:
+        return _admit_sign_in(access)
     return None
 
 
-def _admit_sign_in() -> ResponseReturnValue | None:
-    if not all(_WITHIN.fullmatch(leads) for leads in request.values.getlist("next") if leads):
-        return redirect(url_for(request.endpoint or ""))  # Sign-in leads home, then.
+def _admit_sign_in(access: Access) -> ResponseReturnValue | None:
+    if _leads_elsewhere():
+        return redirect(url_for("security.login"))  # Sign-in leads home, then.
     if request.method not in SAFE:
         csrf.protect()
+    if access is Access.SECOND_STEP and "tf_user_id" not in session:
+        if request.method in SAFE:
+            return redirect(url_for("security.login"))
+        raise Unauthorized("This sign-in was not begun here, or it took too long. Begin again with your password.")
     return None
+
+
+def _leads_elsewhere() -> bool:
+    return not all(_WITHIN.fullmatch(leads) for leads in request.values.getlist("next") if leads)
 
 
 def _admit_moderator(access: Access) -> ResponseReturnValue | None:
@@ -137,12 +175,19 @@ def _admit_moderator(access: Access) -> ResponseReturnValue | None:
         if request.method in SAFE:
             return redirect(url_for("security.login", next=request.full_path.rstrip("?")))
         raise Unauthorized("You are signed out. Nothing was changed. Sign in and try again.")
-    with site().database.reading_sessions() as session:
-        found = moderators.named(session, [current_user.moderator_id]).get(current_user.moderator_id)
+    if _leads_elsewhere():
+        return redirect(url_for("desk.index"))
+    with site().database.reading_sessions() as reading:
+        found = moderators.named(reading, [current_user.moderator_id]).get(current_user.moderator_id)
+        factor_first = accounts.lacks_second_factor(reading, current_user.id)
     if found is None or not found.active:
         raise Forbidden
     if access is Access.ADMIN and found.role != "admin":
         raise Forbidden("This is for admins. Nothing was changed.")
+    if factor_first and request.endpoint not in _TOWARDS_A_FACTOR:
+        if request.method in SAFE:
+            return redirect(url_for("people.account", needs="factor"))
+        raise Forbidden("Everyone here signs in with a second factor. Nothing was changed. Set yours up first.")
     g.moderator = found
     if request.method not in SAFE:
         csrf.protect()
@@ -153,8 +198,8 @@ def _admit_bearer(access: Access) -> ResponseReturnValue | None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized("This needs a moderator's token: Authorization: Bearer TOKEN.")
-    with site().database.reading_sessions() as session:
-        found = accounts.bearer(session, token.strip())
+    with site().database.reading_sessions() as reading:
+        found = accounts.bearer(reading, token.strip())
     if found is None:
         raise Unauthorized("This token is unknown, revoked or expired.")
     if access is Access.DECIDER and not found.may_decide:
@@ -166,8 +211,8 @@ def _admit_bearer(access: Access) -> ResponseReturnValue | None:
 
 def _admit_json() -> None:
     """Read a JSON body here, where what cannot be read is refused; the view then finds it read."""
-    if request.method in SAFE:
-        return
+    if request.method in SAFE or (not request.mimetype and not request.content_length):
+        return  # Nothing is sent: a view that needs a body says so itself.
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("The body must be JSON, sent as application/json.")
     request.get_json()
