@@ -109,13 +109,15 @@ def made(session: Session, submission_id: int) -> Appealed | None:
 
 
 def _why_not(session: Session, submission: Submission) -> str | None:
+    if session.get(AppealRow, submission.id) is not None:
+        return "There is one appeal for a letter, and it was made."
     decision = session.get(Decision, submission.id)
     if submission.kind != Kind.COMMENT or decision is None or decision.verdict != Verdict.REJECT:
         return "Only a letter that was not posted can be appealed for."
     if session.get(Withdrawal, submission.id) is not None:
         return "This letter was taken back."
     once = session.scalar(select(Submission.id).where(Submission.supersedes == submission.id))
-    if once is not None or session.get(AppealRow, submission.id) is not None:
+    if once is not None:
         return "There is one appeal for a letter, and it was made."
     if decision.decided_at + WITHIN <= now():
         return f"An appeal can be made within {WITHIN.days} days of the decision, and they are over."

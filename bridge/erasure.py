@@ -1,0 +1,235 @@
+"""Erasure: a letter's words leave the site for good, with everything here that was made of them.
+
+First the records, in one transaction; then the disk, where a database keeps what it deleted until its pages are written
+anew. Only after that is the author told that it is done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import tempfile
+import time
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from email_validator import EmailNotValidError, validate_email
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from bridge import comments, db, migrate, prompt, replies, reports
+from bridge.keys import Keys
+from bridge.records import Comment, Generation, IdempotencyKey, Rendering, Reply, Signal
+from bridge.site import Site
+from moderation import gate, rereading
+from moderation.base import now
+from moderation.release import standing
+from moderation.types import State, SubmissionId
+
+log = logging.getLogger(__name__)
+
+SHARE_OF_THE_TIME = 60
+"""The disk is written anew at most for one sixtieth of the time, however often something is erased."""
+
+
+class NotAnAddress(Exception):
+    """Raised when what is to be looked for cannot be an e-mail address."""
+
+    def __init__(self) -> None:
+        super().__init__("This cannot be an e-mail address. Nothing was erased.")
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What an erasure came to, in numbers."""
+
+    letters: int
+    answers: int
+    to_reread: int
+    """Replies to others that were shown the letter: they stay posted, and a person reads them again."""
+
+    def __add__(self, other: Erased) -> Erased:
+        return Erased(self.letters + other.letters, self.answers + other.answers, self.to_reread + other.to_reread)
+
+
+def erase_comment(site: Site, public_id: str) -> Erased:
+    """Take a comment back and erase it, its earlier versions and its reply, and what was made of any of them.
+
+    Replies that were shown it are put on the desk to be read again, and stay posted until then. Doing it twice changes
+    nothing. Raises `comments.NoSuchComment`.
+    """
+    with site.database.reading_sessions() as session:
+        # Read before the one writer's turn: it unpacks what every later call was sent.
+        shown_to = _shown(session, public_id)
+    with site.database.sessions.begin() as session:
+        comment, _ = comments.one(session, public_id, to_change=True)
+        if standing(session, [comment.submission_id])[comment.submission_id].erased_at is not None:
+            return Erased(0, 0, 0)
+        reply = comments.withdraw(session, comment)
+        versions = gate.erase(session, comment.submission_id)
+        if reply is not None:
+            # A vetoed one too: it is as likely to repeat what the letter said. The veto stays on record.
+            gate.withdraw(session, reply.submission_id, by="author")
+            versions += gate.erase(session, reply.submission_id)
+        _forget(session, comment, versions)
+        how = standing(session, shown_to)
+        shown_to = [each for each in shown_to if how[each].state in {State.PENDING, State.APPROVED}]
+        for each in shown_to:
+            rereading.ask_again(session, each)
+    return Erased(letters=1, answers=0 if reply is None else 1, to_reread=len(shown_to))
+
+
+def letters_of(site: Site, address: str) -> list[str]:
+    """Return the public ids of the comments that came with this e-mail address, confirmed or not.
+
+    Every address is decrypted and compared: two encryptions of one address differ. Raises `NotAnAddress`.
+    """
+    wanted = _address(address)
+    with site.database.reading_sessions() as session:
+        kept = session.execute(
+            select(Comment.public_id, Comment.email)
+            .where(Comment.email.is_not(None))
+            .order_by(Comment.id)
+            .execution_options(yield_per=500)
+        )
+        return [public_id for public_id, sealed in kept if sealed is not None and _is(site.keys, sealed, wanted)]
+
+
+def shown_what_is_gone(session: Session, submission_ids: list[SubmissionId]) -> set[int]:
+    """Return those replies among *submission_ids* that were shown a letter or a reply that was erased since."""
+    calls = session.execute(
+        select(Reply.submission_id, Generation.request)
+        .join(Generation, Generation.id == Reply.generation_id)
+        .where(Reply.submission_id.in_(submission_ids))
+    )
+    told = {submission_id: _references(request) for submission_id, request in calls}
+    how = standing(session, {each for references in told.values() for each in references})
+    gone = {each for each in how if how[each].erased_at is not None}
+    return {submission_id for submission_id, references in told.items() if references & gone}
+
+
+def clean_disk(site: Site, *, at_once: bool = False) -> bool:
+    """Write the database's files anew if they may still hold erased words; return whether they hold none now.
+
+    What could not be done now, or would take more than its share of the time unless it is to be *at_once*, is left to
+    the next sweep. Twice at once is well: the second only does it again.
+    """
+    with site.database.reading_sessions() as session:
+        number, newest = gate.erasures(session)
+    before = _cleaned(site)
+    if before.erasures == number:
+        return True
+    if not at_once and 0 <= (now() - before.at).total_seconds() < SHARE_OF_THE_TIME * before.seconds:
+        return False
+    begun = time.monotonic()
+    if not db.write_anew(site.settings.database_owner, migrate.WORDS):
+        log.warning("erased words are still on the disk: something reads the old pages; the next sweep tries again")
+        return False
+    _keep(site, _Cleaned(number, newest, now(), time.monotonic() - begun))
+    return True
+
+
+def is_off_the_disk(site: Site, erased_at: datetime | None) -> bool:
+    """Whether words were erased and the files written anew since."""
+    if erased_at is None:
+        return False
+    newest = _cleaned(site).newest
+    return newest is not None and erased_at <= newest
+
+
+def _forget(session: Session, comment: Comment, versions: list[SubmissionId]) -> None:
+    """Empty or delete what the site made of words that the vault just lost."""
+    digests = [each.digest for each in standing(session, versions).values()]
+    comment.email = None
+    replies.empty_records(session, comment.id)
+    reports.forget(session, versions)
+    session.execute(delete(Rendering).where(Rendering.digest.in_(digests)))
+    session.execute(delete(Signal).where(Signal.submission_id.in_(versions)))
+    for kept in session.scalars(select(IdempotencyKey).where(IdempotencyKey.comment_id == comment.id)):
+        # The row stays, so that a late repeat under its key is no new letter; by nothing in it can words be guessed.
+        kept.content_digest = secrets.token_hex(32)
+    session.flush()
+
+
+def _shown(session: Session, public_id: str) -> list[SubmissionId]:
+    """Return the replies to other comments whose call was sent this comment or its reply."""
+    comment, essay = comments.one(session, public_id)
+    how = standing(session, [comment.submission_id])[comment.submission_id]
+    if not how.was_released or how.decided_at is None:
+        return []
+    reply = session.scalar(select(Reply.submission_id).where(Reply.comment_id == comment.id))
+    ours = {comment.submission_id, reply} - {None}
+    # A little earlier than the decision, for a call's beginning is told by the database's clock and not by ours.
+    since = how.decided_at - timedelta(hours=1)
+    calls = session.execute(
+        select(Reply.submission_id, Generation.request)
+        .join(Generation, Generation.id == Reply.generation_id)
+        .join(Comment, Comment.id == Reply.comment_id)
+        .where(Comment.essay_id == essay.id, Comment.id != comment.id, Generation.started_at >= since)
+        .execution_options(yield_per=50)
+    )
+    return [SubmissionId(submission_id) for submission_id, request in calls if _references(request) & ours]
+
+
+def _references(request: bytes) -> set[int]:
+    return set(prompt.references(json.loads(zlib.decompress(request)))) if request else set()
+
+
+def _address(given: str) -> str:
+    try:
+        return validate_email(given, check_deliverability=False).normalized.casefold()
+    except EmailNotValidError:
+        raise NotAnAddress from None
+
+
+def _is(keys: Keys, sealed: bytes, wanted: str) -> bool:
+    address = keys.decrypted(sealed)
+    return address is not None and address.casefold() == wanted
+
+
+@dataclass(frozen=True, slots=True)
+class _Cleaned:
+    """What was erased when the files were last written anew, when that was, and how long it took."""
+
+    erasures: int
+    newest: datetime | None
+    at: datetime
+    seconds: float
+
+
+def _file(site: Site) -> Path:
+    return site.settings.data / "erasures.json"
+
+
+def _cleaned(site: Site) -> _Cleaned:
+    """Return what the data folder remembers; nothing, if it remembers nothing: then all is written anew once more."""
+    try:
+        told = json.loads(_file(site).read_bytes())
+        newest = datetime.fromisoformat(told["newest"]) if told["newest"] else None
+        return _Cleaned(int(told["erasures"]), newest, datetime.fromisoformat(told["at"]), float(told["seconds"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return _Cleaned(0, None, datetime.fromtimestamp(0, now().tzinfo), 0)
+
+
+def _keep(site: Site, cleaned: _Cleaned) -> None:
+    file = _file(site)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    told = {
+        "erasures": cleaned.erasures,
+        "newest": cleaned.newest.isoformat() if cleaned.newest else None,
+        "at": cleaned.at.isoformat(),
+        "seconds": cleaned.seconds,
+    }
+    made, unfinished = tempfile.mkstemp(dir=file.parent, prefix=file.name)  # It makes files with mode 0600.
+    try:
+        with os.fdopen(made, "w") as whole:
+            json.dump(told, whole)
+        os.replace(unfinished, file)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(unfinished)
