@@ -7,7 +7,7 @@ PYTHON ?= python3
 # First, because they wait more than they work.
 STORIES := tests/walks/
 
-.PHONY: help run test check install lock format clean
+.PHONY: help run test check bench install lock format clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ check: $(VENV)/.dev ## The quick ones: format, lint, types, floors, fast tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q -n 2 --dist worksteal -m "not slow"
+
+bench: $(VENV)/.dev ## Measure what the queue's first page costs with 100 and with 100,000 waiting
+	@PYTHONPATH=tests exec $(BIN)/python -m bench.queue
 
 install: $(VENV)/.run ## Set up what `make run` needs, in .venv
 

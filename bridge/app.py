@@ -5,26 +5,31 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, request
 from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import Info, OpenAPI
-from flask_security import Security, SQLAlchemySessionUserDatastore
 from jinja2 import StrictUndefined
-from sqlalchemy.orm import scoped_session
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from bridge import migrate, settings, words
-from bridge.accounts import ARGON2
-from bridge.records import Role, User
 from bridge.site import Site, open_site
-from bridge.web import access, headers, problems
+from bridge.web import access, headers, problems, sign_in
+from bridge.web import essays as essay_pages
+from bridge.web import reports as report_pages
+from bridge.web import signals as signal_pages
+from bridge.web import takedowns as takedown_pages
 from bridge.web.api import api
 from bridge.web.desk import desk
+from bridge.web.letters import letters
+from bridge.web.outgoing import outgoing
 from bridge.web.pages import cookies_are_secure, pages
+from bridge.web.people import people
+from bridge.web.reading import reading
+from bridge.web.record import record
 from bridge.web.voices import voices
 
 HERE = Path(__file__).parent
@@ -51,15 +56,25 @@ def create_app(site: Site | None = None) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.config.update(_config(site))
     app.after_request(headers.protect)  # The first to be registered is the last to run.
-    _sign_in(app, site)
+    sign_in.install(app, site)
     app.json = StrictJson(app)  # After Flask-Security, which puts a lenient one in its place.
     access.csrf.init_app(app)
     app.before_request(access.guard)
+    app.before_request(sign_in.slow_down)
     problems.register(app)
     app.register_api(api)
     app.register_blueprint(pages)
+    app.register_blueprint(record)
     app.register_blueprint(desk)
+    app.register_blueprint(reading)
+    app.register_blueprint(letters)
+    app.register_blueprint(people)
     app.register_blueprint(voices)
+    app.register_blueprint(report_pages.blueprint)
+    app.register_blueprint(takedown_pages.blueprint)
+    app.register_blueprint(essay_pages.blueprint)
+    app.register_blueprint(outgoing)
+    app.register_blueprint(signal_pages.blueprint)
     app.jinja_env.filters.update(opening=words.opening, day=_day, moment=_moment, ago=_ago, digest_groups=_groups)
     app.jinja_env.globals["site_name"] = "Emeritus"
     app.wsgi_app = WholeBodies(  # type: ignore[method-assign]
@@ -126,40 +141,8 @@ def _config(site: Site) -> dict[str, Any]:
         "WTF_CSRF_CHECK_DEFAULT": False,  # `access.guard` checks where a form has authority.
         "WTF_CSRF_TIME_LIMIT": 12 * 3600,
         "WTF_CSRF_SSL_STRICT": False,  # `access.guard` compares Origin with Host, on http too.
-        "SECURITY_PASSWORD_SALT": site.keys.derived("passwords").hex(),
-        "SECURITY_PASSWORD_HASH": "argon2",
-        "SECURITY_PASSWORD_SINGLE_HASH": ["argon2"],
-        "SECURITY_PASSWORD_SCHEMES": ["argon2"],
-        "SECURITY_DEPRECATED_PASSWORD_SCHEMES": [],
-        "SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS": ARGON2,
-        "SECURITY_PASSWORD_LENGTH_MIN": 12,
-        "SECURITY_RETURN_GENERIC_RESPONSES": True,
-        "SECURITY_FRESHNESS": timedelta(minutes=15),
-        "SECURITY_LOGIN_URL": "/desk/sign-in",
-        "SECURITY_LOGOUT_URL": "/desk/sign-out",
-        "SECURITY_LOGOUT_METHODS": ["POST"],
-        "SECURITY_POST_LOGIN_VIEW": "/desk/",
-        "SECURITY_POST_LOGOUT_VIEW": "/",
-        "SECURITY_STATIC_FOLDER_URL": None,
-        "SECURITY_API_ENABLED_METHODS": ["session"],
-        "SECURITY_USER_IDENTITY_ATTRIBUTES": [{"email": {"mapper": _lower, "case_insensitive": True}}],
-        "SECURITY_LOGIN_USER_TEMPLATE": "desk/sign_in.html",
-        "SECURITY_FLASH_MESSAGES": False,
+        **sign_in.config(site, secure=secure),
     }
-
-
-def _sign_in(app: Flask, site: Site) -> None:
-    # Signing in only reads. With a session that can write, SQLite's one writer would wait for each password's hash.
-    users = scoped_session(site.database.reading_sessions)
-    app.extensions["security_settings"] = Security(app, SQLAlchemySessionUserDatastore(users, User, Role, None))
-
-    @app.teardown_appcontext
-    def _return_connection(_error: BaseException | None) -> None:
-        users.remove()
-
-
-def _lower(address: str) -> str | None:
-    return address.strip().lower() if "@" in address and address.isprintable() else None
 
 
 def _day(at: datetime) -> str:

@@ -15,7 +15,22 @@ from typing import Any
 import click
 from sqlalchemy.exc import OperationalError
 
-from bridge import accounts, budgets, checkpoints, db, essays, keeping, migrate, reviews, settings, voices, words
+from bridge import (
+    accounts,
+    budgets,
+    checkpoints,
+    db,
+    erasure,
+    essays,
+    invitations,
+    keeping,
+    migrate,
+    outbox,
+    reviews,
+    settings,
+    voices,
+    words,
+)
 from bridge.site import Site, open_site
 from moderation import errors, ledger, moderators
 from moderation.types import Digest, Kind, Rejection
@@ -29,6 +44,8 @@ _REFUSALS = (
     voices.VoiceRefused,
     words.WordsRefused,
     checkpoints.CheckpointRefused,
+    essays.NoSuchEssay,
+    erasure.NotAnAddress,
     errors.Refused,
     errors.NotWhatWasReviewed,
 )
@@ -263,6 +280,25 @@ def essay_list(as_json: bool) -> None:
         click.echo(f"{each['slug']}  {each['voice']}  {'released' if each['released'] else 'not released'}")
 
 
+@essay.command("close")
+@click.argument("slug")
+@click.option("--why", required=True, help="What readers are told where the form stood.")
+def essay_close(slug: str, why: str) -> None:
+    """Take no more letters about the essay at SLUG; those that were sent go on as ever."""
+    with opened() as site:
+        essays.close(site, slug, why)
+    click.echo(f"/essays/{slug} takes no letters now.")
+
+
+@essay.command("open")
+@click.argument("slug")
+def essay_open(slug: str) -> None:
+    """Take letters about the essay at SLUG again."""
+    with opened() as site:
+        essays.reopen(site, slug)
+    click.echo(f"/essays/{slug} takes letters.")
+
+
 @click.group()
 def moderator() -> None:
     """The people who decide."""
@@ -273,21 +309,44 @@ def moderator() -> None:
 @click.option("--role", type=click.Choice(moderators.ROLES), default="moderator", show_default=True)
 @click.option("--name", help="Shown with their decisions; the part before the @ unless given.")
 def moderator_add(email: str, role: str, name: str | None) -> None:
-    """Make an account for EMAIL. Without a terminal a password is made and printed."""
+    """Make an account for EMAIL. Without a terminal a password is made and printed.
+
+    Where SMTP_URL is set, EMAIL is also sent a link to set a password of their own.
+    """
     password = _password()
-    with opened() as site, site.database.sessions.begin() as session:
-        accounts.add_moderator(session, email, role=role, password=password, name=name)
+    hashed = accounts.Hashed(accounts.hashed(password))
+    with opened() as site:
+        with site.database.sessions.begin() as session:
+            accounts.add_moderator(session, email, role=role, password=hashed, name=name)
+        if site.settings.smtp_url:
+            try:
+                link = invitations.send_invitation(site, email)
+            except outbox.MailRefused as refused:
+                click.echo(f"The account is made. {refused}", err=True)
+            else:
+                click.echo(f"A mail with this link is on its way; it lets them set their own password, once:\n{link}")
     _tell_password(email, password)
 
 
 @moderator.command("reset")
 @click.argument("email")
-def moderator_reset(email: str) -> None:
+@click.option("--factors", is_flag=True, help="Remove authenticator, passkeys and recovery codes too.")
+def moderator_reset(email: str, factors: bool) -> None:
     """Give EMAIL a new password and end its sessions."""
     password = _password()
+    hashed = accounts.Hashed(accounts.hashed(password))
     with opened() as site, site.database.sessions.begin() as session:
-        accounts.reset_password(session, email, password)
+        accounts.reset_password(session, email, hashed, factors=factors)
     _tell_password(email, password)
+
+
+@moderator.command("deactivate")
+@click.argument("email")
+def moderator_deactivate(email: str) -> None:
+    """Take the account of EMAIL out of use: no sign-in, no token, no verdict. Their decisions stay."""
+    with opened() as site, site.database.sessions.begin() as session:
+        accounts.deactivate(session, email)
+    click.echo(f"{email} can no longer sign in or decide. What they decided stays.")
 
 
 @moderator.command("list")
@@ -360,7 +419,7 @@ def token_revoke(token_id: int) -> None:
 def queue_command(kind: str | None, limit: int, as_json: bool) -> None:
     """Show what awaits a verdict, oldest first."""
     with opened() as site, site.database.reading_sessions() as session:
-        found = reviews.waiting(session, kind=Kind(kind) if kind else None, limit=limit)
+        found = reviews.waiting(session, reviews.Wanted(kind=Kind(kind) if kind else None), limit=limit)
     if as_json:
         told = [
             {
@@ -421,6 +480,35 @@ def reject_command(
     )
 
 
+@click.command("erase")
+@click.argument("email")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def erase_command(email: str, yes: bool) -> None:
+    """Erase every letter that came with the address EMAIL, its answer, and what was made of either."""
+    with opened() as site:
+        found = erasure.letters_of(site, email)
+        if not found:
+            click.echo("No letter came with this address, or they are erased. Nothing was changed.")
+            return
+        if not yes:
+            if not sys.stdin.isatty():
+                raise click.UsageError(f"This erases {_counted(len(found), 'letter')} for good. Say so with --yes.")
+            click.confirm(f"Erase {_counted(len(found), 'letter')} with their answers, for good?", abort=True)
+        erased = erasure.Erased(0, 0, 0)
+        with click.progressbar(found, label="Erasing", file=sys.stderr) as letters:
+            for public_id in letters:
+                erased += erasure.erase_comment(site, public_id)
+        gone = erasure.clean_disk(site, at_once=True)
+    click.echo(f"Erased: {_counted(erased.letters, 'letter')}, {_counted(erased.answers, 'answer')}.")
+    if erased.to_reread:
+        click.echo(f"{_counted(erased.to_reread, 'other answer')} that may repeat them: on the desk, to be read again.")
+    click.echo(
+        "The database's files hold nothing of them any more."
+        if gone
+        else "The database's files are still being read; the sweep writes them anew as soon as they are not."
+    )
+
+
 @click.group("ledger")
 def ledger_group() -> None:
     """The account of what was decided."""
@@ -439,7 +527,7 @@ def ledger_group() -> None:
 def ledger_verify(against: tuple[Path, ...], public_key: str | None, new_checkpoint: bool, as_json: bool) -> None:
     """Recompute the chain, every digest and every row's entry, compare the checkpoints; name the first break."""
     with opened() as site:
-        with site.database.reading_sessions() as session:
+        with site.database.still_sessions() as session:
             holding, broken = ledger.verify(session)
         compared, unlike = checkpoints.compare(site, against=against, key=public_key)
         # A chain that breaks says where; a checkpoint, only between which entries.
@@ -471,6 +559,7 @@ COMMANDS = [
     approve_command,
     reject_command,
     ledger_group,
+    erase_command,
 ]
 
 
@@ -487,6 +576,10 @@ def _seen(site: Site, submission_id: int, digest: str | None, question: str) -> 
     click.echo(f"{_on_a_terminal(context.pending.author)}:\n\n{_on_a_terminal(context.pending.body)}\n")
     click.confirm(question, abort=True)
     return context.pending.digest
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _password() -> str:

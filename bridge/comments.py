@@ -15,17 +15,17 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from bridge import essays, intake, replies, words
+from bridge import essays, intake, replies, reports, signals, words
 from bridge.essays import Published
 from bridge.keys import AUTHOR_LINK, Keys, fingerprint, new_secret
 from bridge.records import Comment, Essay, IdempotencyKey, Reply, ReplyRequest, Voice
 from bridge.site import Site
-from moderation import gate, moderators
+from moderation import appeals, gate, moderators
 from moderation.base import now
 from moderation.errors import AlreadyDecided, NoLongerPending
 from moderation.queue import pending
 from moderation.release import released, standing
-from moderation.types import Digest, Kind, Pending, Released, Standing, State, SubmissionId
+from moderation.types import Appealed, Digest, Kind, Pending, Rejected, Released, Standing, State, SubmissionId
 
 SITE_NAME = "Emeritus"
 SAME_WORDS_WITHIN = timedelta(hours=1)
@@ -87,11 +87,12 @@ class DecidedMeanwhile(CommentRefused):
         super().__init__("Your letter no longer waits for a person, so it cannot be changed. Your new words are below.")
 
 
-class NotPosted(CommentRefused):
-    """Raised when an author takes back a letter that was rejected."""
+class EssayClosed(CommentRefused):
+    """Raised when a letter comes under an essay that takes none any more, or not now."""
 
-    def __init__(self) -> None:
-        super().__init__("This letter was not posted, so there is nothing to take back.")
+    def __init__(self, why: str | None) -> None:
+        super().__init__("This essay takes no letters now, so yours was not sent.")
+        self.why = why
 
 
 class ReplyStatus(StrEnum):
@@ -141,9 +142,26 @@ class Held:
     wants_reply: bool
     waiting: Pending | None
     out: Released | None
+    rejected: Rejected | None
+    """Its words, where they were not posted."""
+    appealed: Appealed | None
+    """What was decided at first, once its author asked for another person."""
+    may_appeal: bool
+    reply: Standing | None
     reply_id: str | None
     asked_at: datetime | None
     answered_at: datetime | None
+
+    @property
+    def words(self) -> Pending | Released | Rejected | None:
+        """What was written, while it is not taken back."""
+        return self.waiting or self.out or (self.rejected if self.standing.state is State.REJECTED else None)
+
+    @property
+    def appeal_until(self) -> datetime | None:
+        """When the time for an appeal is over, while there is time for one."""
+        decided_at = self.standing.decided_at
+        return decided_at + appeals.WITHIN if self.may_appeal and decided_at is not None else None
 
 
 def check(session: Session, letter: Letter) -> Letter:
@@ -172,7 +190,7 @@ def receive_comment(
     author_secret: str | None = None,
     same_words_once: bool = False,
 ) -> Receipt:
-    """Receive a comment under a released essay and put it before the gate.
+    """Receive a comment under a released essay that takes letters and put it before the gate.
 
     With *key*, a repeat of the same letter by the same author receives the first one's receipt and adds nothing. With
     *same_words_once* that holds for another key too, within the hour: a browser that goes back may load the form again.
@@ -205,7 +223,7 @@ def _receive(site: Site, slug: str, letter: Letter, key: str | None, secret: str
             earlier = _said_already(session, site.keys, author_digest, slug, letter)
             if earlier is not None:
                 return _receipt(session, site.keys, earlier, secret)
-        essay = essays.published(session, slug)
+        essay = taking_letters(session, slug)
         parent = _parent(session, essay, letter.parent) if letter.parent else None
         submission_id = intake.submit(
             session,
@@ -228,6 +246,7 @@ def _receive(site: Site, slug: str, letter: Letter, key: str | None, secret: str
         )
         session.add(comment)
         session.flush()
+        signals.look_at_letter(session, comment)
         if key is not None:
             session.add(
                 IdempotencyKey(
@@ -239,18 +258,28 @@ def _receive(site: Site, slug: str, letter: Letter, key: str | None, secret: str
                 )
             )
             session.flush()
-        return _receipt(session, site.keys, comment, secret)
+        receipt = _receipt(session, site.keys, comment, secret)
+    screening_wanted(site, submission_id)
+    return receipt
+
+
+def taking_letters(session: Session, slug: str) -> Published:
+    """Return a released essay that letters can be written about. Raises `essays.NoSuchEssay` or `EssayClosed`."""
+    essay = essays.published(session, slug)
+    if essay.essay.closed_at is not None:
+        raise EssayClosed(essay.essay.closed_why)
+    return essay
 
 
 def change_comment(site: Site, public_id: str, letter: Letter) -> None:
     """Replace a pending comment's words by new ones: a new submission, and the old one is superseded.
 
-    Raises `words.WordsRefused`, `NoSuchComment`, `DecidedMeanwhile`, or the gate's `NothingToAnswer`.
+    Raises `words.WordsRefused`, `NoSuchComment`, `DecidedMeanwhile`, or the gate's `NothingToAnswer` or `CannotAppeal`.
     """
     with site.database.reading_sessions() as session:
         letter = check(session, letter)
     with site.database.sessions.begin() as session:
-        comment, essay = _comment(session, public_id, to_change=True)
+        comment, essay = one(session, public_id, to_change=True)
         parent = session.get(Reply, comment.parent_id) if comment.parent_id else None
         try:
             comment.submission_id = intake.submit(
@@ -267,32 +296,47 @@ def change_comment(site: Site, public_id: str, letter: Letter) -> None:
             # Who decided is for the desk to know.
             raise DecidedMeanwhile from None
         comment.wants_reply = letter.wants_reply
+        signals.look_at_letter(session, comment)
+        submission_id = comment.submission_id
+    screening_wanted(site, submission_id)
+
+
+def screening_wanted(site: Site, submission_id: int) -> None:
+    """Have a letter that was committed screened by the operator's services, if there are any."""
+    if site.settings.screens:
+        site.nudges.nudge_screening(submission_id)
 
 
 def take_back(site: Site, public_id: str) -> None:
-    """Take a comment back, pending or posted, and with it its reply and the request for one. Twice changes nothing.
+    """Take a comment back, and with it its reply and the request for one. Twice changes nothing.
 
-    Raises `NoSuchComment` or `NotPosted`.
+    Raises `NoSuchComment`.
     """
     with site.database.sessions.begin() as session:
-        comment, _ = _comment(session, public_id, to_change=True)
-        # First, for it waits until an answer that is just being recorded is recorded: then its reply is found below.
-        replies.no_longer_wanted(session, comment.id)
-        try:
-            gate.withdraw(session, comment.submission_id, by="author")
-        except AlreadyDecided:
-            raise NotPosted from None
-        reply = session.scalar(select(Reply).where(Reply.comment_id == comment.id))
-        if reply is not None and standing(session, [reply.submission_id])[reply.submission_id].state != State.REJECTED:
-            gate.withdraw(session, reply.submission_id, by="author")
+        comment, _ = one(session, public_id, to_change=True)
+        withdraw(session, comment)
+
+
+def withdraw(session: Session, comment: Comment) -> Reply | None:
+    """Take back, for its author, a comment that `one` locked; return its reply, which goes along unless vetoed."""
+    # First, for it waits until an answer that is just being recorded is recorded: then its reply is found below.
+    replies.no_longer_wanted(session, comment.id)
+    gate.withdraw(session, comment.submission_id, by="author")
+    reports.close_about(session, comment.submission_id)
+    reply = session.scalar(select(Reply).where(Reply.comment_id == comment.id))
+    if reply is not None and standing(session, [reply.submission_id])[reply.submission_id].state != State.REJECTED:
+        gate.withdraw(session, reply.submission_id, by="author")
+        reports.close_about(session, reply.submission_id)
+    return reply
 
 
 def held(site: Site, public_id: str) -> Held:
     """Return a comment as its author may see it. Raises `NoSuchComment`."""
     with site.database.reading_sessions() as session:
-        comment, essay = _comment(session, public_id)
-        how = standing(session, [comment.submission_id])[comment.submission_id]
+        comment, essay = one(session, public_id)
         reply = session.scalar(select(Reply).where(Reply.comment_id == comment.id))
+        all_stand = standing(session, [comment.submission_id, *([reply.submission_id] if reply else [])])
+        how = all_stand[comment.submission_id]
         request = session.get(ReplyRequest, comment.id)
         reply_status = _reply_status(session, how, reply, request)
         try:
@@ -308,6 +352,10 @@ def held(site: Site, public_id: str) -> Held:
             wants_reply=comment.wants_reply,
             waiting=pending(session, comment.submission_id),
             out=released(session, [comment.submission_id]).get(comment.submission_id),
+            rejected=appeals.rejected(session, comment.submission_id),
+            appealed=appeals.made(session, comment.submission_id),
+            may_appeal=appeals.may_appeal(session, comment.submission_id),
+            reply=all_stand[reply.submission_id] if reply else None,
             reply_id=reply.public_id if reply and reply_status is ReplyStatus.RELEASED else None,
             asked_at=request.created_at if request else None,
             answered_at=reply.created_at if reply else None,
@@ -320,6 +368,18 @@ def opened_by(site: Site, token: str) -> str:
     if public_id is None:
         raise NoSuchComment
     return public_id
+
+
+def one(session: Session, public_id: str, *, to_change: bool = False) -> tuple[Comment, Essay]:
+    """Return a comment and its essay, locked if it is *to_change*. Raises `NoSuchComment`."""
+    query = select(Comment, Essay).join(Essay, Essay.id == Comment.essay_id).where(Comment.public_id == public_id)
+    if to_change:
+        # Two acts of one author wait for each other, or one would act on words that the other replaced.
+        query = query.with_for_update(of=Comment, key_share=True)
+    row = session.execute(query).first()
+    if row is None:
+        raise NoSuchComment
+    return row[0], row[1]
 
 
 def _reply_status(session: Session, how: Standing, reply: Reply | None, request: ReplyRequest | None) -> ReplyStatus:
@@ -341,17 +401,6 @@ def _reply_status(session: Session, how: Standing, reply: Reply | None, request:
         "withheld": ReplyStatus.WITHHELD,
         "withdrawn": ReplyStatus.WITHDRAWN,
     }.get(request.state, ReplyStatus.WAITING)
-
-
-def _comment(session: Session, public_id: str, *, to_change: bool = False) -> tuple[Comment, Essay]:
-    query = select(Comment, Essay).join(Essay, Essay.id == Comment.essay_id).where(Comment.public_id == public_id)
-    if to_change:
-        # Two acts of one author wait for each other, or one would act on words that the other replaced.
-        query = query.with_for_update(of=Comment, key_share=True)
-    found = session.execute(query).first()
-    if found is None:
-        raise NoSuchComment
-    return found[0], found[1]
 
 
 def _parent(session: Session, essay: Published, public_id: str) -> Reply:

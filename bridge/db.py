@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, even
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import Float
 
@@ -52,6 +54,8 @@ class Database:
     reading: Engine
     sessions: sessionmaker[Session]
     reading_sessions: sessionmaker[Session]
+    still_sessions: sessionmaker[Session]
+    """They read, and all through one they see one moment of the records, whatever is written meanwhile."""
 
     def dispose(self) -> None:
         """Close every pooled connection; a fork must not share one."""
@@ -63,14 +67,17 @@ def connect(url: str) -> Database:
     """Return the site's database. Nothing is opened yet."""
     if make_url(url).get_backend_name() == "sqlite":
         writing, reading = _sqlite(url, reads_only=False), _sqlite(url, reads_only=True)
+        still = reading  # Which it does anyway.
     else:
         writing = _postgresql(url)
         reading = writing.execution_options(postgresql_readonly=True)
+        still = reading.execution_options(isolation_level="REPEATABLE READ")
     return Database(
         writing,
         reading,
         sessionmaker(writing, expire_on_commit=False),
         sessionmaker(reading, expire_on_commit=False),
+        sessionmaker(still, expire_on_commit=False),
     )
 
 
@@ -88,6 +95,17 @@ def owner_engine(url: str) -> Engine:
 
     event.listen(engine, "begin", _begin_immediate)
     return engine
+
+
+def write_anew(url: str, tables: Iterable[str]) -> bool:
+    """Write *tables* anew on the disk, so that no file of theirs holds what was deleted from them; return whether so.
+
+    False if something that still reads them, or may not be waited for, kept old pages alive: then it is to be tried
+    again. *url* is the owner's. What a disk, a backup or PostgreSQL's write-ahead log keeps is out of reach from here.
+    """
+    if make_url(url).get_backend_name() == "sqlite":
+        return _write_sqlite_anew(make_url(url).database or "")
+    return _write_postgresql_anew(url, tables)
 
 
 class database_time(FunctionElement[float]):
@@ -131,6 +149,49 @@ def _settle(raw: sqlite3.Connection) -> None:
     raw.isolation_level = None  # We say BEGIN; DDL becomes transactional too.
     for pragma in _PRAGMAS:
         raw.execute(f"PRAGMA {pragma}")
+
+
+def _write_sqlite_anew(path: str) -> bool:
+    raw = sqlite3.connect(path)
+    try:
+        _settle(raw)
+        raw.execute("PRAGMA busy_timeout=5000")
+        # SECURE_DELETE overwrites what is deleted where it stands; copies that a page split left behind stay until the
+        # whole file is written anew. Then the log, where all of it stood once more, is emptied.
+        raw.execute("VACUUM")
+        busy, _, _ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error) or "full" in str(error):
+            return False
+        raise
+    finally:
+        raw.close()
+    return not busy
+
+
+def _write_postgresql_anew(url: str, tables: Iterable[str]) -> bool:
+    still_seen: list[str] = []
+    engine = create_engine(url, hide_parameters=True, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    event.listen(engine, "handle_error", _without_values)
+    with engine.connect() as connection:
+        raw: psycopg.Connection[Any] = connection.connection.dbapi_connection  # type: ignore[assignment]
+        raw.add_notice_handler(lambda notice: still_seen.append((notice.message_detail or "").split(" ")[0]))
+        # Everybody waits behind this lock while it waits, so it gives up soon.
+        connection.exec_driver_sql("SET lock_timeout = '2s'")
+        name = connection.dialect.identifier_preparer.quote
+        for table in tables:
+            still_seen.clear()
+            try:
+                # A plain VACUUM leaves the bytes of what it removes in their pages.
+                connection.exec_driver_sql(f"VACUUM (FULL, VERBOSE) public.{name(table)}")
+            except OperationalError:
+                return False
+            # Told in words of the server's language, but first comes how many dead rows somebody may still see; a
+            # table that is not the owner's is skipped, and nothing is told of it.
+            counted = [each for each in still_seen if each.isdecimal()]
+            if not counted or any(int(each) for each in counted):
+                return False
+    return True
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bridge import intake
 from bridge.records import Essay, Voice
+from bridge.site import Site
 from bridge.voices import slug_of
-from bridge.words import essay_body, essay_text, essay_title
+from bridge.words import essay_body, essay_text, essay_title, note
+from moderation import queue, reasons
 from moderation.base import now
-from moderation.release import approved_ids, released
-from moderation.types import Kind, Released, SubmissionId
+from moderation.release import approved_ids, released, standing
+from moderation.types import Kind, Released, Standing, SubmissionId
 
 
 class EssayRefused(Exception):
@@ -27,6 +29,31 @@ class NoSuchEssay(Exception):
     def __init__(self, slug: str) -> None:
         super().__init__("There is no essay at this address.")
         self.slug = slug
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What is told of released words that were withdrawn."""
+
+    at: datetime
+    by: str
+    """ "author", "operator" or "law"."""
+    meaning: str | None
+    """That of the published code, where they were taken down for one."""
+
+    @property
+    def by_author(self) -> bool:
+        """Whether who wrote it took it back."""
+        return self.by == "author"
+
+
+class EssayGone(NoSuchEssay):
+    """Raised when the essay at this address was released and then taken down: a tombstone is all there is."""
+
+    def __init__(self, slug: str, gone: Gone) -> None:
+        super().__init__(slug)
+        self.args = ("An essay stood here. It was taken down, and its letters and answers with it.",)
+        self.gone = gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +115,10 @@ def submit_essay(
 
 
 def published(session: Session, slug: str) -> Published:
-    """Return the released essay at *slug*. Raises `NoSuchEssay`, for one that is pending as for one that never was."""
+    """Return the released essay at *slug*.
+
+    Raises `NoSuchEssay`, for one that is pending as for one that never was, or `EssayGone` for one taken down.
+    """
     found = session.execute(
         select(Essay, Voice).join(Voice, Voice.id == Essay.voice_id).where(Essay.slug == slug)
     ).first()
@@ -96,7 +126,19 @@ def published(session: Session, slug: str) -> Published:
         words_out = released(session, [found[0].submission_id]).get(found[0].submission_id)
         if words_out is not None:
             return Published(found[0], found[1], words_out)
+        tombstone = gone(standing(session, [found[0].submission_id])[found[0].submission_id])
+        if tombstone is not None:
+            raise EssayGone(slug, tombstone)
     raise NoSuchEssay(slug)
+
+
+def gone(how: Standing) -> Gone | None:
+    """Return what is told of words that were released and are withdrawn, or None for any others."""
+    if how.withdrawn_at is None or not how.was_released:
+        return None
+    code = how.withdrawal_code
+    meaning = reasons.codes_for(how.kind).get(code) if code is not None else None
+    return Gone(how.withdrawn_at, how.withdrawn_by or "author", meaning)
 
 
 def all_published(session: Session, *, limit: int = 100) -> list[Published]:
@@ -112,6 +154,61 @@ def all_published(session: Session, *, limit: int = 100) -> list[Published]:
     return [Published(essay, voice, out[essay.submission_id]) for essay, voice in found if essay.submission_id in out]
 
 
+def close(site: Site, slug: str, why: str) -> None:
+    """Take no more letters under an essay, and say *why* where the form stood; what was sent goes on as ever.
+
+    One that is closed already gets the new words. Raises `NoSuchEssay` or `words.WordsRefused`.
+    """
+    why = note(why)
+    with site.database.sessions.begin() as session:
+        essay = _kept(session, slug)
+        essay.closed_at = essay.closed_at or now()
+        essay.closed_why = why
+
+
+def reopen(site: Site, slug: str) -> None:
+    """Take letters under an essay again. Raises `NoSuchEssay`."""
+    with site.database.sessions.begin() as session:
+        essay = _kept(session, slug)
+        essay.closed_at = essay.closed_why = None
+
+
+@dataclass(frozen=True, slots=True)
+class OnTheDesk:
+    """An essay as the desk lists it."""
+
+    essay: Essay
+    voice: Voice
+    words: Released | None
+    """None while it is pending, and once it is rejected or taken down."""
+    standing: Standing
+    letters_waiting: int
+    """At most `moderation.queue.MOST_COUNTED`."""
+
+
+def on_the_desk(session: Session, *, after: int = 0, limit: int = 50) -> list[OnTheDesk]:
+    """Return up to *limit* essays with an id above *after*, in the order they were added."""
+    rows = session.execute(
+        select(Essay, Voice)
+        .join(Voice, Voice.id == Essay.voice_id)
+        .where(Essay.id > after)
+        .order_by(Essay.id)
+        .limit(limit)
+    ).all()
+    ids = [essay.submission_id for essay, _ in rows]
+    out, how = released(session, ids), standing(session, ids)
+    return [
+        OnTheDesk(
+            essay,
+            voice,
+            out.get(essay.submission_id),
+            how[essay.submission_id],
+            queue.number(session, kind=Kind.COMMENT, essay=submission_of(essay)),
+        )
+        for essay, voice in rows
+    ]
+
+
 def everyone(session: Session) -> list[tuple[Essay, Voice]]:
     """Return every essay, pending ones too, in the order they were added."""
     rows = session.execute(select(Essay, Voice).join(Voice, Voice.id == Essay.voice_id).order_by(Essay.id))
@@ -121,3 +218,10 @@ def everyone(session: Session) -> list[tuple[Essay, Voice]]:
 def submission_of(essay: Essay) -> SubmissionId:
     """Return the id under which the vault keeps the essay's words."""
     return SubmissionId(essay.submission_id)
+
+
+def _kept(session: Session, slug: str) -> Essay:
+    essay = session.scalar(select(Essay).where(Essay.slug == slug))
+    if essay is None:
+        raise NoSuchEssay(slug)
+    return essay

@@ -13,7 +13,7 @@ from bridge.records import Rendering
 from bridge.words import essay_text
 from moderation import gate
 from moderation.queue import pending
-from moderation.types import Digest, Kind, Pending, Released, SubmissionId
+from moderation.types import Digest, Kind, Pending, Rejected, Released, SubmissionId
 
 
 def submit(
@@ -38,11 +38,16 @@ def submit(
         supersedes=supersedes,
         voice=voice,
     )
+    keep_rendering(session, submission_id)
+    return submission_id
+
+
+def keep_rendering(session: Session, submission_id: SubmissionId) -> None:
+    """Keep the HTML of words that were submitted in this transaction."""
     kept = pending(session, submission_id)
-    assert kept is not None  # It was submitted in this transaction.
+    assert kept is not None
     session.add(Rendering(digest=kept.digest, pipeline=markup.PIPELINE, html=str(rendered(kept))))
     session.flush()
-    return submission_id
 
 
 def html_of(session: Session, words: Iterable[Released | Pending]) -> dict[Digest, Markup]:
@@ -57,7 +62,7 @@ def html_of(session: Session, words: Iterable[Released | Pending]) -> dict[Diges
     return {digest: found[digest] if digest in found else rendered(each) for digest, each in by_digest.items()}
 
 
-def rendered(words: Released | Pending, *, targets: bool = False) -> Markup:
+def rendered(words: Released | Pending | Rejected, *, targets: bool = False) -> Markup:
     """Render words as every page shows them; an essay without its title, which stands above it.
 
     With *targets*, as the desk sees them: where a link leads stands beside it.

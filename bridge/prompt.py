@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,3 +192,59 @@ def _name(of: Released) -> str:
 
 def _reference(of: Released) -> dict[str, Any]:
     return {"submission": of.id, "digest": of.digest}
+
+
+def rebuilt(
+    recipe: dict[str, Any], words: Mapping[int, Released], answers: Mapping[int, int], keys: Keys
+) -> dict[str, Any]:
+    """Return the request that was sent, from its *recipe* and the released *words* by submission.
+
+    *answers* gives, by the submission of a comment, that of the reply it answers. Where the recipe refers to words
+    that are not among *words*, a sentence stands in their place.
+    """
+    (first, *more) = recipe["messages"]
+    *beginning, tail = first["content"]
+    comments = [each for block in beginning[1:] for each in block["text"] if isinstance(block["text"], list)]
+    said: list[str] = []
+    asked: Released | None = None
+    for reference in comments:
+        found = words.get(reference["submission"])
+        if found is None:
+            said.append(_missing(reference))
+        elif found.kind is Kind.COMMENT:
+            asked = found
+            told = {"id": _name(found), "author": found.author, "body": found.body}
+            said.append(_quoted("comment", told | _answering(answers.get(found.id)), keys, found))
+        else:
+            to = {"to": _name(asked)} if asked is not None and asked.digest == found.in_answer_to else {}
+            said.append(_quoted("your_reply", {"id": _name(found), **to, "body": found.body}, keys, found))
+
+    def text_of(reference: Any, tag: str) -> str:
+        if not isinstance(reference, dict):
+            return str(reference)
+        found = words.get(reference["submission"])
+        if found is None:
+            return _missing(reference)
+        told = {"body": found.body}
+        if tag != "essay":
+            told = {"id": _name(found), "author": found.author, "body": found.body} | _answering(answers.get(found.id))
+        return _quoted(tag, told, keys, found)
+
+    content = [{**beginning[0], "text": text_of(beginning[0]["text"], "essay")}]
+    content += [
+        {**block, "text": "\n".join(said) if isinstance(block["text"], list) else block["text"]}
+        for block in beginning[1:]
+    ]
+    content.append({**tail, "text": text_of(tail["text"], "comment_to_answer")})
+    return {**recipe, "messages": [{**first, "content": content}, *more]}
+
+
+def references(recipe: dict[str, Any]) -> list[int]:
+    """Return the submissions that a recipe refers to."""
+    texts = [block["text"] for block in recipe["messages"][0]["content"]]
+    found = [each for text in texts for each in (text if isinstance(text, list) else [text])]
+    return [each["submission"] for each in found if isinstance(each, dict)]
+
+
+def _missing(reference: dict[str, Any]) -> str:
+    return f"(Words that are no longer posted: submission {reference['submission']}, digest {reference['digest']}.)"

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from bridge import budgets, intake, prompt, thread, voices, words
+from bridge import budgets, intake, prompt, signals, thread, voices, words
 from bridge.db import database_time
 from bridge.essays import submission_of
 from bridge.keys import Keys
@@ -105,6 +105,25 @@ def no_longer_wanted(session: Session, comment_id: int) -> None:
         _settle(request, RequestState.WITHDRAWN, "Its author took the comment back.")
 
 
+def no_longer_asked(session: Session, comment_id: int) -> None:
+    """End the request for a comment that was taken down, unless it has its outcome: an answer that came may stay."""
+    request = session.get(ReplyRequest, comment_id, with_for_update=True)
+    if request is not None and request.state in {RequestState.WAITING, RequestState.ASKING, RequestState.FAILED}:
+        _settle(request, RequestState.WITHDRAWN, "The comment was taken down.")
+
+
+def empty_records(session: Session, comment_id: int) -> None:
+    """Take out of the records of all calls for a comment what was said in them; what they cost stays.
+
+    An answer that comes later is recorded without its words (`record_answer`).
+    """
+    session.execute(
+        update(Generation)
+        .where(Generation.comment_id == comment_id)
+        .values(request=b"", request_digest="", response=None, error=None, note=None, request_id=None, message_id=None)
+    )
+
+
 def begin_sitting(session: Session, essay_id: int, keys: Keys) -> Sitting | None:
     """Claim what waits under an essay and build what its voice is sent; None if nothing waits or it is paused.
 
@@ -121,8 +140,11 @@ def begin_sitting(session: Session, essay_id: int, keys: Keys) -> Sitting | None
     lease = secrets.token_hex(16)
     taken = _claim(session, essay_id, lease, at_most)
     out = released(session, [essay.submission_id])
-    if not taken or essay.submission_id not in out:
-        _give_back(session, lease)
+    if essay.submission_id not in out:
+        for request in session.scalars(select(ReplyRequest).where(ReplyRequest.lease == lease)):
+            _settle(request, RequestState.WITHDRAWN, "The essay is no longer posted.")
+        return None
+    if not taken:
         return None
     claimed = _prompts(session, essay, voice, out[essay.submission_id], taken, keys)
     return Sitting(lease, essay.id, voice.id, voice.model, voice.anthropic_version, voice.extra_body, claimed)
@@ -177,11 +199,12 @@ def begin_generation(
 
 def record_trouble(session: Session, generation_id: int, trouble: Trouble) -> None:
     """Complete the record of a call that brought no answer; one that the API refused cost nothing."""
-    generation = session.get_one(Generation, generation_id)
+    generation = _held(session, generation_id)
     if isinstance(trouble, UNBILLED) and generation.reserved is not None:
         generation.cost = 0
     generation.outcome = type(trouble).__name__
-    generation.error = f"{trouble.why} {trouble.error}".strip()[:4000]
+    if generation.request:
+        generation.error = f"{trouble.why} {trouble.error}".strip()[:4000]
     generation.ended_at = now()
 
 
@@ -195,11 +218,12 @@ def record_answer(
     longer ours: then the answer is on record only.
     """
     voice = voices.held(session, sitting.voice_id)
+    # Before the call's record is touched: an erasure takes the two in this order.
+    request = _still_claimed(session, sitting, claimed)
     generation = _completed(session, generation_id, answer)
     voice.failures_in_a_row = 0
     if voice.paused_at is not None and voices.may_be_asked(session, voice):
         voices.resume(session, voice)
-    request = _still_claimed(session, sitting, claimed)
     if request is None:
         return None
     match answer.outcome:
@@ -320,14 +344,6 @@ def _claim(session: Session, essay_id: int, lease: str, at_most: int) -> list[in
     return sorted(taken.scalars())
 
 
-def _give_back(session: Session, lease: str) -> None:
-    session.execute(
-        update(ReplyRequest)
-        .where(ReplyRequest.lease == lease)
-        .values(state=RequestState.WAITING.value, lease=None, leased_until=None)
-    )
-
-
 def _prompts(
     session: Session, essay: Essay, voice: Voice, essay_out: Released, taken: Sequence[int], keys: Keys
 ) -> list[Claimed]:
@@ -367,17 +383,23 @@ def _still_claimed(session: Session, sitting: Sitting, claimed: Claimed) -> Repl
     return request if ours else None
 
 
+def _held(session: Session, generation_id: int) -> Generation:
+    """Return the record of a call, which nobody erases before this transaction ends; erased, its request is empty."""
+    return session.get_one(Generation, generation_id, with_for_update=True, populate_existing=True)
+
+
 def _completed(session: Session, generation_id: int, answer: Answer) -> Generation:
-    generation = session.get_one(Generation, generation_id)
+    generation = _held(session, generation_id)
     generation.model_answered = answer.model[:120]
     generation.rehearsed = answer.rehearsed
-    generation.response = zlib.compress(json.dumps(answer.message).encode())
     generation.outcome = answer.outcome.value
-    generation.error = answer.why
-    generation.note = answer.note
-    generation.request_id = answer.request_id
-    generation.message_id = answer.message_id
     generation.ended_at = now()
+    if generation.request:
+        generation.response = zlib.compress(json.dumps(answer.message).encode())
+        generation.error = answer.why
+        generation.note = answer.note
+        generation.request_id = answer.request_id
+        generation.message_id = answer.message_id
     if answer.usage is not None:
         used = answer.usage
         generation.input_tokens = used.fresh
@@ -409,16 +431,16 @@ def _submit(
     except NothingToAnswer:
         return _settle(request, RequestState.WITHDRAWN, "The comment is no longer posted.")
     # One reply for each comment, by its unique key: a second one fails here and rolls its submission back.
-    session.add(
-        Reply(
-            public_id=secrets.token_hex(16),
-            comment_id=comment.id,
-            submission_id=submission_id,
-            generation_id=generation.id,
-            created_at=budgets.clock(session),  # It counts against a day and a month, which all workers share.
-        )
+    reply = Reply(
+        public_id=secrets.token_hex(16),
+        comment_id=comment.id,
+        submission_id=submission_id,
+        generation_id=generation.id,
+        created_at=budgets.clock(session),  # It counts against a day and a month, which all workers share.
     )
+    session.add(reply)
     session.flush()
+    signals.look_at_reply(session, reply)
     return _settle(request, RequestState.ANSWERED, None)
 
 

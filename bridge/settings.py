@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -49,6 +50,31 @@ class Settings(BaseSettings):
     trusted_proxies: int = Field(0, ge=0, le=9, description="How many proxies in front may tell a reader's address.")
     veto_quorum: Literal[1, 2] = Field(2, description="How many moderators a veto takes.")
     veto_lapse: int = Field(7, ge=1, le=365, description="Days after which a veto proposal lapses.")
+    smtp_url: str | None = Field(
+        None,
+        repr=False,
+        description="The mail server, `smtp://USER:PASSWORD@HOST:PORT` or `smtps://...`. "
+        "Without it each mail becomes a file in `mail/` in the data folder.",
+    )
+    mail_from: str | None = Field(
+        None, description="The address that mail is from. `emeritus@HOST` unless set, with the host of `SITE_URL`."
+    )
+    desk_webhook_url: str | None = Field(
+        None, repr=False, description="Where Slack and the like are told what waits on the desk."
+    )
+    akismet_key: str | None = Field(
+        None,
+        repr=False,
+        pattern=r"^[0-9A-Za-z]{1,64}$",
+        description="Akismet's key. Each new letter is then sent to Akismet: its words, the name shown, the essay's "
+        "address and `SITE_URL`; never the reader's e-mail address, nor their IP address, for which 127.0.0.1 stands.",
+    )
+    screening_url: str | None = Field(
+        None,
+        repr=False,
+        description="A service of yours that is sent each new letter as JSON, `id`, `author`, `body` and `essay`, and "
+        'answers `{"spam": true, "why": "..."}`; `why` may be left out.',
+    )
 
     @field_validator("database_url", "database_owner_url")
     @classmethod
@@ -76,6 +102,49 @@ class Settings(BaseSettings):
         if key is not None and not _is_random(key):
             raise ValueError(f"is too short or a sample; it needs {_LEAST_KEY} random characters, or leave it unset")
         return key
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _a_mail_server(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url.strip())
+            whole = parts.scheme in {"smtp", "smtps"} and parts.hostname and parts.port != 0
+        except ValueError:
+            whole = False
+        if not whole or parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError("must be like smtp://USER:PASSWORD@HOST:PORT or smtps://..., the password percent-encoded")
+        return url.strip()
+
+    @field_validator("mail_from")
+    @classmethod
+    def _one_address(cls, address: str | None) -> str | None:
+        if address is None:
+            return None
+        # The domain of a house's own network has no dot and is as good.
+        if not re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,255}", address) or "=?" in address:
+            raise ValueError("must be one plain address, such as letters@example.org")
+        return address
+
+    @field_validator("desk_webhook_url", "screening_url")
+    @classmethod
+    def _a_web_address(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if not re.fullmatch(r"https?://[^\s/?#@\\]+(/[^\s#\\]*)?", url):
+            raise ValueError("must be an https:// or http:// address without a user name in it")
+        return url
+
+    @property
+    def screens(self) -> bool:
+        """Whether letters are told to a service that the operator chose."""
+        return self.akismet_key is not None or self.screening_url is not None
+
+    @property
+    def sender(self) -> str:
+        """The address that mail is from."""
+        return self.mail_from or f"emeritus@{urlsplit(self.address).hostname}"
 
     @property
     def data(self) -> Path:

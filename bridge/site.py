@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from random import Random, SystemRandom
 
 from bridge import db, queues
 from bridge.db import Database
@@ -19,6 +20,8 @@ class Site:
     database: Database
     nudges: Nudges
     keys: Keys
+    chance: Random = field(default_factory=SystemRandom)
+    """Draws the approvals that are read again."""
 
 
 def open_site(settings: Settings) -> Site:

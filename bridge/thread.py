@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from bridge.essays import Published, published
+from bridge.essays import Gone, Published, gone, published
 from bridge.prompt import Exchange
 from bridge.records import Comment, Essay, Generation, Reply, ReplyRequest, Voice
 from moderation import moderators
@@ -31,9 +31,9 @@ class NotPublic(Exception):
 class TakenBack(Exception):
     """Raised for a comment or reply that was released and then withdrawn: a tombstone is all there is."""
 
-    def __init__(self, withdrawn_at: datetime) -> None:
-        super().__init__("What stood here was taken back.")
-        self.withdrawn_at = withdrawn_at
+    def __init__(self, gone: Gone) -> None:
+        super().__init__("What stood here was taken back." if gone.by_author else "What stood here was taken down.")
+        self.gone = gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +52,18 @@ class PostedReply:
 
 @dataclass(slots=True)
 class PostedComment:
-    """A released comment, or the tombstone of one: then `words` is None and `withdrawn_at` says when."""
+    """A released comment, or the tombstone of one: then `words` is None and `gone` tells of it."""
 
     public_id: str
     words: Released | None
     posted_at: datetime
-    withdrawn_at: datetime | None
+    gone: Gone | None
     digest: str
     answers: str | None
     """The public id of the reply that it answers."""
     reply: PostedReply | None
+    reply_gone: Gone | None
+    """The tombstone of a reply that was released. A comment that was taken down does not take its reply along."""
     outcome: str | None
     """What a reader is told where there is no reply: "declined", "withheld" or "not_chosen", else None."""
     number: int
@@ -133,35 +135,38 @@ def counts(session: Session, essay_ids: Collection[int]) -> dict[int, Counts]:
 
 
 def posted_comment(session: Session, public_id: str) -> tuple[PostedComment, Published]:
-    """Return a released comment and its essay. Raises `NotPublic`, or `TakenBack` for a tombstone."""
+    """Return a released comment and its essay.
+
+    Raises `NotPublic`, `TakenBack` for a tombstone, or `essays.EssayGone` if that is all there is of the essay.
+    """
     comment = session.scalar(
         select(Comment).where(Comment.public_id == public_id, Comment.submission_id.in_(approved_ids()))
     )
     if comment is None:
         raise NotPublic
     (posted,) = _posted(session, [comment])
-    if posted.withdrawn_at is not None:
-        raise TakenBack(posted.withdrawn_at)
-    return posted, published(session, session.get_one(Essay, comment.essay_id).slug)
+    under = published(session, session.get_one(Essay, comment.essay_id).slug)
+    if posted.gone is not None:
+        raise TakenBack(posted.gone)
+    return posted, under
 
 
 def posted_reply(session: Session, public_id: str) -> tuple[PostedReply, PostedComment, Published]:
-    """Return a released reply, its comment and its essay. Raises `NotPublic` or `TakenBack`."""
-    found = session.execute(
-        select(Reply, Comment)
-        .join(Comment, Comment.id == Reply.comment_id)
+    """Return a released reply, its comment and its essay. Raises `NotPublic`, `TakenBack` or `essays.EssayGone`."""
+    comment = session.scalar(
+        select(Comment)
+        .join(Reply, Reply.comment_id == Comment.id)
         .where(Reply.public_id == public_id, Reply.submission_id.in_(approved_ids()))
-    ).first()
-    if found is None:
+    )
+    if comment is None:
         raise NotPublic
-    reply, comment = found
-    gone = standing(session, [reply.submission_id])[reply.submission_id].withdrawn_at
-    if gone is not None:
-        raise TakenBack(gone)
+    under = published(session, session.get_one(Essay, comment.essay_id).slug)
     (posted,) = _posted(session, [comment])
+    if posted.reply_gone is not None:
+        raise TakenBack(posted.reply_gone)
     if posted.reply is None:
         raise NotPublic
-    return posted.reply, posted, published(session, session.get_one(Essay, comment.essay_id).slug)
+    return posted.reply, posted, under
 
 
 def exchanges(session: Session, essay_id: int, *, without: Collection[int] = ()) -> list[Exchange]:
@@ -209,12 +214,14 @@ def _posted(session: Session, comments: Sequence[Comment]) -> list[PostedComment
     answered = select(Reply.id, Reply.public_id).where(Reply.id.in_({c.parent_id for c in comments if c.parent_id}))
     parents = {id_: public_id for id_, public_id in session.execute(answered)}  # noqa: C416  (dict() finds no types.)
     out = released(session, [*(c.submission_id for c in comments), *(r.submission_id for r, _, _ in answers.values())])
-    how = standing(session, [comment.submission_id for comment in comments])
+    how = standing(session, [*(c.submission_id for c in comments), *(r.submission_id for r, _, _ in answers.values())])
     people = moderators.named(session, {words.approved_by for words in out.values()})
     posted = []
     for comment in comments:
         words = out.get(comment.submission_id)
-        reply = None
+        reply = reply_gone = None
+        if comment.id in answers:
+            reply_gone = gone(how[answers[comment.id][0].submission_id])
         if comment.id in answers and answers[comment.id][0].submission_id in out:
             row, generation, voice = answers[comment.id]
             said = out[row.submission_id]
@@ -234,10 +241,11 @@ def _posted(session: Session, comments: Sequence[Comment]) -> list[PostedComment
                 public_id=comment.public_id,
                 words=words,
                 posted_at=comment.created_at,
-                withdrawn_at=how[comment.submission_id].withdrawn_at,
+                gone=gone(how[comment.submission_id]),
                 digest=how[comment.submission_id].digest,
                 answers=parents.get(comment.parent_id or 0),
                 reply=reply,
+                reply_gone=reply_gone,
                 outcome=state if state in {"declined", "withheld", "not_chosen"} else None,
                 number=comment.id,
             )

@@ -8,10 +8,10 @@ from functools import cache
 
 from redis.exceptions import RedisError
 
-from bridge import queues, replies, settings
+from bridge import checkpoints, erasure, outbox, queues, replies, settings, signals, told
 from bridge.site import Site, open_site
-from moderation import gate
-from workers import rehearsing, sitting
+from moderation import gate, takedowns
+from workers import posting, rehearsing, screening, sitting
 from workers.claude import Claude
 from workers.settings import API, WorkerSettings
 
@@ -39,18 +39,59 @@ def answer_essay(essay_id: int) -> str:
 def sweep() -> str:
     """Find what was forgotten: claims that outlived their worker, nudges that were lost, proposals that lapsed.
 
+    What was erased leaves the disk too (`bridge.erasure`).
+
     Twice or halfway dead: each step is its own transaction and finds only what is still to do.
     """
     site = _site()
     with site.database.sessions.begin() as session:
         lost = replies.forget_lost_claims(session)
     with site.database.sessions.begin() as session:
-        lapsed = gate.lapse_proposals(session)
+        lapsed = gate.lapse_proposals(session) + takedowns.lapse_takedowns(session)
     with site.database.reading_sessions() as session:
         waiting = replies.essays_waiting(session)
     for essay_id in waiting:
         site.nudges.nudge(essay_id)
+    told.tell(site)
+    with site.database.sessions.begin() as session:
+        outbox.forget_words(session)
+        due = outbox.is_any_due(session)
+    if due:
+        site.nudges.nudge_outgoing()
+    try:
+        checkpoints.keep(site)
+    except checkpoints.CheckpointRefused as refused:
+        log.error("%s", refused)  # noqa: TRY400  (It says what a person is to do; where it was raised says nothing.)
+    erasure.clean_disk(site)
     return f"{lost} lost claims, {len(lapsed)} lapsed proposals, {len(waiting)} essays nudged"
+
+
+def send_outgoing() -> str:
+    """Send the mail and the webhook's messages that are due (`workers.posting`).
+
+    Twice: each takes what the other has not. Halfway dead: the one in hand is never sent again, and the desk shows it.
+    No longer wanted: what was put down once is sent.
+    """
+    return posting.send_what_waits(_site(), _settings())
+
+
+def screen_comment(submission_id: int) -> str:
+    """Ask the operator's services about a letter that waits (`workers.screening`).
+
+    Twice: the second answer replaces the first. Halfway dead: the letter waits as it did, with no advice of theirs. No
+    longer wanted: a letter that does not wait any more is told to nobody.
+    """
+    return asyncio.run(screening.screen(_site(), _settings(), submission_id))
+
+
+def look_again(after: int) -> str:
+    """Compare waiting letters above *after* with the listed words as they are now (`bridge.signals`).
+
+    Twice or halfway dead: each letter then has what the list says, or what it had. No longer wanted: the list is read
+    again for each page, so a later change is in it.
+    """
+    signals.look_again(_site(), after)
+    return f"above {after}"
 
 
 def nudge_sweep(redis_url: str) -> None:

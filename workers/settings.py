@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from bridge.settings import Settings
@@ -21,6 +23,19 @@ class WorkerSettings(Settings):
     rehearsal_latency: float = Field(0.5, ge=0, le=600, description="Seconds before the rehearsal answers.")
     rehearsal_faults: str = Field("", description="Shares of faults, such as `status=429;retry-after=1:0.1,drop:0.02`.")
     rehearsal_limits: str = Field("", description="What it allows a minute, such as `requests=50,tokens=20000`.")
+
+    desk_webhook_secret: str | None = Field(
+        None, repr=False, min_length=16, description="Signs what goes to `DESK_WEBHOOK_URL`; 16 characters at least."
+    )
+    desk_webhook_private: Literal["on", "off"] = Field(
+        "off", description="`on`: `DESK_WEBHOOK_URL` may be in a private network, on any port."
+    )
+    screening_secret: str | None = Field(
+        None, repr=False, min_length=16, description="Signs what goes to `SCREENING_URL`; 16 characters at least."
+    )
+    screening_private: Literal["on", "off"] = Field(
+        "off", description="`on`: `SCREENING_URL` may be in a private network, on any port."
+    )
 
     rehearsal_url: str | None = Field(None, description="Where a rehearsal answers already; `serve` sets it.")
 

@@ -10,8 +10,9 @@ from flask_openapi3 import APIBlueprint
 from markupsafe import Markup
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
+from werkzeug.exceptions import NotFound
 
-from bridge import comments, essays, intake, reviews, thread
+from bridge import checkpoints, comments, essays, intake, reports, reviews, thread, transparency
 from bridge.comments import Letter
 from bridge.reviews import Context
 from bridge.thread import PostedComment, PostedReply
@@ -78,6 +79,8 @@ def get_essay(path: shapes.SlugPath) -> Response:
             approved_at=_time(found.words.approved_at),
             stand_in=found.voice.stand_in,
             disclaimer=found.voice.disclaimer,
+            closed_at=_time(found.essay.closed_at) if found.essay.closed_at else None,
+            closed_why=found.essay.closed_why,
             **_by_a_model(not found.voice.stand_in),
         )
     )
@@ -109,7 +112,7 @@ def get_comment(path: shapes.PublicIdPath) -> Response:
         "reply_status": held.reply_status.value,
         "withdrawn_at": _time(gone) if gone else None,
     }
-    if held.out is not None:
+    if held.out is not None and held.essay is not None:
         with site().database.reading_sessions() as session:
             told |= _words(held.out, intake.html_of(session, [held.out])[held.out.digest])
     return jsonify(told)
@@ -139,6 +142,32 @@ def get_reply(path: shapes.PublicIdPath) -> Response:
     )
 
 
+@api.post("/reports", responses={"201": shapes.ReportReceiptOut, "410": shapes.ProblemOut, **_REFUSALS})
+@open_to(Access.PUBLIC)
+def create_report(body: shapes.ReportIn) -> Response:
+    """Report posted words. The desk reads it beside them."""
+    token = reports.receive_report(site(), body.of, body.code, body.words)
+    told = shapes.ReportReceiptOut(token=token, report_url=f"{site().settings.address}/reports/{token}")
+    response = _json(told, 201)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@api.get("/reports/<token>", responses={"200": shapes.ReportOut, **_REFUSALS})
+@open_to(Access.AUTHOR)
+def get_report(path: shapes.ReportPath) -> Response:
+    """Tell what became of a report."""
+    report = reports.made(site(), path.token).report
+    told = {
+        "state": report.outcome or "open",
+        "code": report.code,
+        "told": report.told,
+        "reported_at": _time(report.reported_at),
+        "closed_at": _time(report.closed_at) if report.closed_at else None,
+    }
+    return _json(shapes.ReportOut.model_validate(told))
+
+
 @api.get("/reasons", responses={"200": shapes.ReasonsOut})
 @open_to(Access.PUBLIC)
 def get_reasons() -> Response:
@@ -153,9 +182,14 @@ def get_queue(query: shapes.QueueQuery) -> Response:
     with site().database.reading_sessions() as session:
         found = reviews.waiting(
             session,
-            kind=Kind(query.kind) if query.kind else None,
-            essay_slug=query.essay,
-            tray=Tray(query.tray) if query.tray else None,
+            reviews.Wanted(
+                kind=Kind(query.kind) if query.kind else None,
+                essay=query.essay,
+                voice=query.voice,
+                signal=query.signal,
+                tray=Tray(query.tray) if query.tray else None,
+                held=query.held,
+            ),
             after=query.cursor,
             limit=query.limit + 1,
         )
@@ -197,6 +231,30 @@ def create_rejection(path: shapes.SubmissionPath, body: shapes.RejectionIn) -> R
     return _json(told, 202 if came_to is Rejection.PROPOSED else 201)
 
 
+@api.post(
+    "/submissions/<int:id>/hold",
+    security=_BEARER,
+    responses={"201": shapes.HoldOut, "409": shapes.ProblemOut, **_SECURED},
+)
+@open_to(Access.DECIDER)
+def create_hold(path: shapes.SubmissionPath) -> Response:
+    """Leave a submission to a second reader. No verdict, and no reason needed."""
+    reviews.hold(site(), path.id, moderator=current_moderator().id)
+    return _json(shapes.HoldOut(id=path.id, status="held"), 201)
+
+
+@api.delete(
+    "/submissions/<int:id>/hold",
+    security=_BEARER,
+    responses={"204": None, "409": shapes.ProblemOut, **_SECURED},
+)
+@open_to(Access.DECIDER)
+def end_hold(path: shapes.SubmissionPath) -> Response:
+    """Put a held submission back among the others."""
+    reviews.let_go(site(), path.id, moderator=current_moderator().id)
+    return Response(status=204)
+
+
 @api.get("/ledger", security=_BEARER, responses={"200": shapes.LedgerOut, **_SECURED})
 @open_to(Access.BEARER)
 def get_ledger(query: shapes.LedgerQuery) -> Response:
@@ -206,6 +264,24 @@ def get_ledger(query: shapes.LedgerQuery) -> Response:
     page = found[: query.limit]
     told = [shapes.EntryOut(number=e.number, previous=e.previous, digest=e.digest, entry=e.entry) for e in page]
     return _json(shapes.LedgerOut(entries=told, next=str(page[-1].number) if len(found) > query.limit else None))
+
+
+@api.get("/ledger/checkpoint", responses={"200": shapes.CheckpointOut, "404": shapes.ProblemOut})
+@open_to(Access.PUBLIC)
+def get_checkpoint() -> Response:
+    """Give the newest checkpoint of the ledger, for anybody to keep: a line of JSON, as `ledger verify` reads it."""
+    found = checkpoints.newest(site())
+    if found is None:
+        raise NotFound("There is no checkpoint of the ledger yet.")
+    return Response(found.line(), mimetype="application/json")
+
+
+@api.get("/transparency", responses={"200": shapes.TransparencyOut, **_REFUSALS})
+@open_to(Access.PUBLIC)
+def get_transparency() -> Response:
+    """Give what was asked, answered, declined, approved and not, per voice and month, in numbers."""
+    found = transparency.counted(site())
+    return _json(shapes.TransparencyOut.model_validate(transparency.told(site(), found)))
 
 
 def _json(told: BaseModel, status: int = 200) -> Response:
@@ -241,7 +317,7 @@ def _comment_in_thread(comment: PostedComment, html: dict[Digest, Markup]) -> sh
         created_at=_time(comment.posted_at),
         parent=comment.answers,
         digest=comment.digest,
-        withdrawn_at=_time(comment.withdrawn_at) if comment.withdrawn_at else None,
+        withdrawn_at=_time(comment.gone.at) if comment.gone else None,
         reply=_reply_in_thread(comment.reply, html) if comment.reply else None,
     )
 
@@ -274,6 +350,10 @@ def _submission(session: Session, context: Context) -> shapes.SubmissionOut:
         submitted_at=_time(pending.submitted_at),
         tray=pending.tray.value,
         proposal=_proposal(context),
+        held=_held(context),
+        claim=_claim(context),
+        appealed=_appealed(context),
+        signals=[{"name": each.name, "why": each.why, "strong": each.strong} for each in context.signals],
         context=_context(context),
     )
 
@@ -288,6 +368,33 @@ def _proposal(context: Context) -> dict[str, Any] | None:
         "reason": proposal.reason,
         "proposed_at": _time(proposal.proposed_at),
         "lapses_at": _time(proposal.lapses_at),
+    }
+
+
+def _held(context: Context) -> dict[str, Any] | None:
+    held = context.pending.held
+    if held is None or context.holder is None:
+        return None
+    return {"moderator": context.holder.name, "held_at": _time(held.held_at)}
+
+
+def _claim(context: Context) -> dict[str, Any] | None:
+    if context.claim is None:
+        return None
+    return {"moderator": context.claim.moderator.name, "until": _time(context.claim.until)}
+
+
+def _appealed(context: Context) -> dict[str, Any] | None:
+    appealed = context.pending.appealed
+    if appealed is None or context.rejecter is None:
+        return None
+    return {
+        "rejected": appealed.rejected,
+        "moderator": context.rejecter.name,
+        "reason_code": appealed.code,
+        "told": appealed.told,
+        "words": appealed.words,
+        "appealed_at": _time(appealed.appealed_at),
     }
 
 

@@ -1,28 +1,60 @@
-"""The moderators' pages: what waits, each submission in its context, and the forms that decide on it."""
+"""The moderators' pages: what waits, each submission in its context, and the forms that decide on it.
+
+The desk's module (static/desk.js) sends the same forms and asks for JSON: then a verdict is answered by what it came
+to, or by who was first.
+"""
 
 from __future__ import annotations
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from collections.abc import Callable
+
+from flask import Blueprint, jsonify, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from bridge import intake, markup, reviews
+from bridge import reviews, shortcuts
+from bridge.desk import page
+from bridge.signals import NAMES
 from bridge.web.access import Access, current_moderator, open_to, site
-from bridge.words import essay_title
-from moderation import errors, queue, reasons
-from moderation.types import Digest, Kind, Tray
+from bridge.web.asked import asked_by, number
+from bridge.words import essay_text, essay_title, opening
+from moderation import errors, reasons
+from moderation.types import Digest
 
 desk = Blueprint("desk", __name__, url_prefix="/desk")
 
-IN_THE_LIST = 50
-_MEANWHILE = (errors.NotTheWordsStored, errors.NoLongerPending, errors.AlreadyDecided)
-"""What can have happened to words between the page and the verdict."""
+_MEANWHILE = (
+    errors.NotTheWordsStored,
+    errors.NoLongerPending,
+    errors.AlreadyDecided,
+    errors.AnotherModeratorNeeded,
+)
+"""What can have happened to words, or to who may judge them, between the page and the verdict."""
+_SHOWN = (
+    *_MEANWHILE,
+    errors.NothingToAnswer,
+    errors.UnknownReasonCode,
+    errors.ReasonTooShort,
+    errors.ReasonTooLong,
+    errors.SecondModeratorNeeded,
+)
+"""The refusals that a page shows above the words; others have a page of their own."""
+_INCOMPLETE = (errors.NothingToAnswer, errors.UnknownReasonCode, errors.ReasonTooShort, errors.ReasonTooLong)
+
+TIMES = {"undo": 10, "settle": 1, "beat": 20, "poll": 4}
+"""The module's seconds: how long it holds a verdict, until a card takes one, between two claims, between two looks."""
+
+
+@desk.app_template_filter("essay_opening")
+def essay_opening(body: str) -> str:
+    """Return an essay's first words, without its title."""
+    return opening(essay_text(body), 260)
 
 
 @desk.get("/")
 @open_to(Access.MODERATOR)
 def index() -> ResponseReturnValue:
-    """Show the queue, with its oldest submission opened."""
-    return _page(None)
+    """Show the queue, opened at its oldest submission, or at the first after another one."""
+    return _page(None, past=number("past"))
 
 
 @desk.get("/submissions/<int(max=2147483647):submission_id>")
@@ -36,12 +68,13 @@ def submission(submission_id: int) -> ResponseReturnValue:
 @open_to(Access.MODERATOR)
 def create_approval(submission_id: int) -> ResponseReturnValue:
     """Approve a submission verbatim."""
-    seen = Digest(request.form.get("digest", ""))
-    try:
+
+    def approve() -> str:
+        seen = Digest(request.form.get("digest", ""))
         reviews.approve(site(), submission_id, moderator=current_moderator().id, seen=seen)
-    except _MEANWHILE as refused:
-        return _page(_newer(refused) or submission_id, refused=refused)
-    return redirect(_next("approved"), 303)
+        return "approved"
+
+    return _done(submission_id, approve)
 
 
 @desk.get("/submissions/<int(max=2147483647):submission_id>/rejection")
@@ -55,8 +88,9 @@ def rejection_form(submission_id: int) -> ResponseReturnValue:
 @open_to(Access.MODERATOR)
 def create_rejection(submission_id: int) -> ResponseReturnValue:
     """Reject a comment, or take one step towards vetoing a model's words."""
-    try:
-        came_to = reviews.reject(
+
+    def reject() -> str:
+        return reviews.reject(
             site(),
             submission_id,
             moderator=current_moderator().id,
@@ -64,83 +98,109 @@ def create_rejection(submission_id: int) -> ResponseReturnValue:
             code=request.form.get("reason_code", ""),
             reason=request.form.get("reason") or None,
             told=request.form.get("told") or None,
-        )
-    except (
-        *_MEANWHILE,
-        errors.UnknownReasonCode,
-        errors.ReasonTooShort,
-        errors.ReasonTooLong,
-        errors.SecondModeratorNeeded,
-    ) as refused:
-        return _page(_newer(refused) or submission_id, refused=refused, rejecting=True)
-    return redirect(_next(came_to.value), 303)
+        ).value
+
+    return _done(submission_id, reject, rejecting=True)
+
+
+@desk.post("/submissions/<int(max=2147483647):submission_id>/hold")
+@open_to(Access.MODERATOR)
+def create_hold(submission_id: int) -> ResponseReturnValue:
+    """Leave a submission to a second reader."""
+
+    def hold() -> str:
+        reviews.hold(site(), submission_id, moderator=current_moderator().id)
+        return "held"
+
+    return _done(submission_id, hold)
+
+
+@desk.post("/submissions/<int(max=2147483647):submission_id>/hold/end")
+@open_to(Access.MODERATOR)
+def end_hold(submission_id: int) -> ResponseReturnValue:
+    """Put a held submission back among the others."""
+
+    def let_go() -> str:
+        reviews.let_go(site(), submission_id, moderator=current_moderator().id)
+        return "let_go"
+
+    return _done(submission_id, let_go)
+
+
+@desk.post("/shortcuts")
+@open_to(Access.MODERATOR)
+def choose_shortcuts() -> ResponseReturnValue:
+    """Have the desk listen to single keys, or not."""
+    shortcuts.choose(site(), moderator=current_moderator().id, heard=request.form.get("heard") == "yes")
+    return redirect(url_for("desk.index", **asked_by(current_moderator()).kept), 303)
+
+
+def by_module() -> bool:
+    """Whether the desk's module asks, which reads JSON."""
+    return request.accept_mimetypes.best == "application/json"
+
+
+def refusal(refused: errors.Refused) -> ResponseReturnValue:
+    """Tell the desk's module what was refused: the sentence, and who was first with what."""
+    told: dict[str, object] = {"sentence": str(refused)}
+    if isinstance(refused, errors.AlreadyDecided):
+        told |= {"verdict": refused.verdict, "mine": refused.moderator == current_moderator().name}
+    if isinstance(refused, errors.SecondModeratorNeeded):
+        told |= {"verdict": "proposed", "mine": True}
+    if isinstance(refused, errors.NoLongerPending) and refused.superseded_by is not None:
+        told["newer"] = url_for("desk.submission", submission_id=refused.superseded_by)
+    return jsonify(told), 422 if isinstance(refused, _INCOMPLETE) else 409
+
+
+def _done(submission_id: int, act: Callable[[], str], *, rejecting: bool = False) -> ResponseReturnValue:
+    """Do *act*; lead on to what waits next, or show what was refused and keep what was written."""
+    try:
+        came_to = act()
+    except errors.Refused as refused:
+        if by_module():
+            return refusal(refused)
+        if not isinstance(refused, _SHOWN):
+            raise
+        newer = refused.superseded_by if isinstance(refused, errors.NoLongerPending) else None
+        return _page(newer or submission_id, refused=refused, rejecting=rejecting)
+    if by_module():
+        return jsonify(came_to=came_to), 201
+    kept = asked_by(current_moderator()).kept
+    return redirect(url_for("desk.index", **kept, past=submission_id, just=came_to), 303)
 
 
 def _page(
-    submission_id: int | None, *, refused: errors.Refused | None = None, rejecting: bool = False
+    submission_id: int | None, *, past: int = 0, refused: errors.Refused | None = None, rejecting: bool = False
 ) -> ResponseReturnValue:
     """Show the queue, with one submission opened; a refusal stands above it and its form keeps what was written."""
-    kind, tray = _kind(), _tray()
+    me = current_moderator()
+    asked = asked_by(me)
     with site().database.reading_sessions() as session:
-        listed = reviews.waiting(session, kind=kind, tray=tray, after=_after(), limit=IN_THE_LIST + 1)
-        opened = listed[0] if listed else None
-        if submission_id is not None:
-            opened = reviews.one(session, submission_id)
-        counts = queue.counts(session)
-        essay_html = answers_html = None
-        if opened is not None and opened.essay_words is not None:
-            essay_html = intake.html_of(session, [opened.essay_words])[opened.essay_words.digest]
-        if opened is not None and opened.answers is not None:
-            answers_html = intake.html_of(session, [opened.answers])[opened.answers.digest]
-    page = render_template(
+        found = page(session, me.id, asked.wanted, open_=submission_id, past=past, after=asked.after)
+        heard = shortcuts.heard(session, me.id)
+    opened = found.opened
+    gone = submission_id is not None and opened is None
+    shown = render_template(
         "desk/queue.html",
-        listed=listed[:IN_THE_LIST],
-        more=listed[IN_THE_LIST - 1].pending.id if len(listed) > IN_THE_LIST else None,
+        desk=found,
         opened=opened,
-        gone=submission_id is not None and opened is None,
-        html=intake.rendered(opened.pending, targets=True) if opened else None,
-        essay_html=essay_html,
-        answers_html=answers_html,
+        gone=gone,
+        wanted=asked.wanted,
+        kept=asked.kept,
+        filters=asked.filters,
         title_of=essay_title,
-        misleading=markup.misleading_links(opened.pending.body) if opened else [],
-        counts=counts,
-        total=sum(counts.values()),
-        kind=kind,
-        tray=tray,
-        codes=reasons.codes_for(opened.pending.kind) if opened else {},
+        names=NAMES,
+        codes=reasons.codes_for(opened.context.pending.kind) if opened else {},
         least=reasons.PROPOSAL_REASON_LENGTH,
         quorum=site().settings.veto_quorum,
         refused=refused,
         rejecting=rejecting,
         written=request.form,
         just=request.args.get("just"),
-        me=current_moderator(),
+        times=TIMES,
+        shortcuts=heard,
+        me=me,
     )
     if refused is None:
-        return page, 410 if submission_id is not None and opened is None else 200
-    return page, 409 if isinstance(refused, (*_MEANWHILE, errors.SecondModeratorNeeded)) else 422
-
-
-def _newer(refused: errors.Refused) -> int | None:
-    """Return the submission that replaced the one that was judged: the desk shows it instead."""
-    return refused.superseded_by if isinstance(refused, errors.NoLongerPending) else None
-
-
-def _next(just: str) -> str:
-    kind, tray = _kind(), _tray()
-    return url_for("desk.index", kind=kind.value if kind else None, tray=tray.value if tray else None, just=just)
-
-
-def _kind() -> Kind | None:
-    given = request.args.get("kind")
-    return Kind(given) if given in set(Kind) else None
-
-
-def _tray() -> Tray | None:
-    given = request.args.get("tray")
-    return Tray(given) if given in set(Tray) else None
-
-
-def _after() -> int:
-    given = request.args.get("after", "0")
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 10 else 0
+        return shown, 410 if gone else 200
+    return make_response(shown, 422 if isinstance(refused, _INCOMPLETE) else 409)

@@ -10,15 +10,15 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as BaseResponse
 
-from bridge import comments, db, essays, intake, markup, thread
-from bridge.comments import CommentRefused, DecidedMeanwhile, KeyUsedForOtherWords, Letter
+from bridge import appeals, comments, db, erasure, essays, intake, markup, thread
+from bridge.comments import CommentRefused, DecidedMeanwhile, EssayClosed, KeyUsedForOtherWords, Letter
 from bridge.essays import Published
 from bridge.site import Site
 from bridge.thread import PostedComment
 from bridge.web.access import Access, open_to, site
-from bridge.words import COMMENT_LENGTH, WordsRefused
+from bridge.words import COMMENT_LENGTH, NOTE_LENGTH, WordsRefused
 from moderation import base, reasons
-from moderation.errors import NothingToAnswer
+from moderation.errors import CannotAppeal, NothingToAnswer
 from moderation.types import Kind, Released
 
 pages = Blueprint("pages", __name__)
@@ -105,10 +105,7 @@ def comments_of(slug: str) -> ResponseReturnValue:
 @open_to(Access.AUTHOR)
 def letter(token: str) -> ResponseReturnValue:
     """Show an author how their letter stands. The address is the key to it."""
-    held = comments.held(site(), comments.opened_by(site(), token))
-    words = held.waiting or held.out
-    html = intake.rendered(words) if words else None
-    return render_template("letter.html", held=held, html=html, token=token, codes=reasons.COMMENT_CODES)
+    return _letter_page(token)
 
 
 @pages.get("/letters/<token>/change")
@@ -116,7 +113,7 @@ def letter(token: str) -> ResponseReturnValue:
 def change_form(token: str) -> ResponseReturnValue:
     """Show the form with which an author changes a letter that nobody has decided on yet."""
     held = comments.held(site(), comments.opened_by(site(), token))
-    if held.waiting is None:
+    if held.waiting is None or held.appealed is not None:
         return redirect(url_for("pages.letter", token=token), 303)
     before = Letter(held.waiting.author, held.waiting.body, wants_reply=held.wants_reply)
     return render_template("change.html", held=held, letter=before, token=token, refused=None, limit=COMMENT_LENGTH)
@@ -130,9 +127,9 @@ def change(token: str) -> ResponseReturnValue:
     letter = _letter_from_form()
     try:
         comments.change_comment(site(), public_id, letter)
-    except (WordsRefused, CommentRefused, NothingToAnswer) as refused:
+    except (WordsRefused, CommentRefused, CannotAppeal, NothingToAnswer) as refused:
         held = comments.held(site(), public_id)
-        status = 409 if isinstance(refused, DecidedMeanwhile) else 422
+        status = 409 if isinstance(refused, DecidedMeanwhile | CannotAppeal) else 422
         page = render_template(
             "change.html", held=held, letter=letter, token=token, refused=refused, limit=COMMENT_LENGTH
         )
@@ -145,6 +142,37 @@ def change(token: str) -> ResponseReturnValue:
 def create_withdrawal(token: str) -> ResponseReturnValue:
     """Take a letter back, posted or not, and its answer with it."""
     comments.take_back(site(), comments.opened_by(site(), token))
+    return redirect(url_for("pages.letter", token=token), 303)
+
+
+@pages.post("/letters/<token>/appeal")
+@open_to(Access.AUTHOR)
+def create_appeal(token: str) -> ResponseReturnValue:
+    """Ask for another person to read a letter that was not posted."""
+    public_id = comments.opened_by(site(), token)
+    said = request.form.get("words", "")
+    try:
+        appeals.appeal(site(), public_id, said)
+    except (WordsRefused, CannotAppeal, NothingToAnswer) as refused:
+        return _letter_page(token, refused=refused, written=said), 409 if isinstance(refused, CannotAppeal) else 422
+    return redirect(url_for("pages.letter", token=token), 303)
+
+
+@pages.get("/letters/<token>/erasure")
+@open_to(Access.AUTHOR)
+def erasure_form(token: str) -> ResponseReturnValue:
+    """Ask an author once more before their words are erased."""
+    held = comments.held(site(), comments.opened_by(site(), token))
+    if held.standing.erased_at is not None:
+        return redirect(url_for("pages.letter", token=token), 303)
+    return render_template("erase.html", held=held, token=token)
+
+
+@pages.post("/letters/<token>/erasure")
+@open_to(Access.AUTHOR)
+def create_erasure(token: str) -> ResponseReturnValue:
+    """Take a letter back, if it is not, and erase it with its answer."""
+    erasure.erase_comment(site(), comments.opened_by(site(), token))
     return redirect(url_for("pages.letter", token=token), 303)
 
 
@@ -177,6 +205,23 @@ def healthz() -> ResponseReturnValue:
     return Response("ok\n", mimetype="text/plain")
 
 
+def _letter_page(token: str, *, refused: Exception | None = None, written: str = "") -> str:
+    """Show an author their letter; a refusal stands above the appeal's form, which keeps what was written."""
+    held = comments.held(site(), comments.opened_by(site(), token))
+    return render_template(
+        "letter.html",
+        held=held,
+        html=intake.rendered(held.words) if held.words else None,
+        off_the_disk=erasure.is_off_the_disk(site(), held.standing.erased_at),
+        token=token,
+        codes=reasons.COMMENT_CODES,
+        model_codes=reasons.MODEL_CODES,
+        appeal_length=NOTE_LENGTH,
+        refused=refused,
+        written=written,
+    )
+
+
 def _essay_page(
     session: Session, found: Published, letter: Letter, *, after: int = 0, refused: Exception | None = None
 ) -> str:
@@ -205,7 +250,7 @@ def _essay_page(
 
 def _preview(slug: str, letter: Letter) -> ResponseReturnValue:
     with site().database.reading_sessions() as session:
-        found = essays.published(session, slug)
+        found = comments.taking_letters(session, slug)
         checked = comments.check(session, letter)
     html = markup.render(checked.body, Kind.COMMENT.value)
     return render_template(
@@ -215,8 +260,9 @@ def _preview(slug: str, letter: Letter) -> ResponseReturnValue:
 
 def _refused(slug: str, letter: Letter, refused: Exception) -> ResponseReturnValue:
     """Show the essay again with the letter still in its form and, above it, what is wrong."""
+    status = 403 if isinstance(refused, EssayClosed) else 422
     with site().database.reading_sessions() as session:
-        return _essay_page(session, essays.published(session, slug), letter, refused=refused), 422
+        return _essay_page(session, essays.published(session, slug), letter, refused=refused), status
 
 
 def _letter_from_form() -> Letter:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from bridge import comments, db, essays, thread, voices, words
+from bridge import comments, db, essays, reports, thread, voices, words
 from bridge.web.access import site
 from moderation import errors
 from moderation.release import standing
@@ -22,12 +22,15 @@ log = logging.getLogger(__name__)
 
 _STATUS: dict[type[Exception], int] = {
     essays.NoSuchEssay: 404,
+    essays.EssayGone: 410,
     comments.NoSuchComment: 404,
     comments.CommentRefused: 422,
     comments.DecidedMeanwhile: 409,
-    comments.NotPosted: 409,
+    comments.EssayClosed: 403,
     thread.NotPublic: 404,
     thread.TakenBack: 410,
+    reports.NoSuchReport: 404,
+    reports.ReportClosed: 409,
     voices.NoSuchVoice: 404,
     voices.VoiceRefused: 422,
     words.WordsRefused: 422,
@@ -37,6 +40,7 @@ _STATUS: dict[type[Exception], int] = {
     errors.ReasonTooShort: 422,
     errors.ReasonTooLong: 422,
     errors.NothingToAnswer: 422,
+    errors.AdminNeeded: 403,
     errors.Refused: 409,
 }
 _SENTENCES = {
@@ -119,8 +123,10 @@ def _answer(status: int, sentence: str, refused: Exception) -> ResponseReturnVal
         more["codes"] = list(refused.valid)
     if isinstance(refused, errors.ReasonTooShort):
         more["least_characters"] = refused.needed
-    if isinstance(refused, thread.TakenBack):
-        more |= {"withdrawn_at": refused.withdrawn_at.isoformat(), "author": None, "html": None}
+    if isinstance(refused, thread.TakenBack | essays.EssayGone):
+        more |= {"withdrawn_at": refused.gone.at.isoformat(), "author": None, "html": None}
+    if isinstance(refused, comments.EssayClosed):
+        more["why"] = refused.why
     return problem(status, sentence, **more)
 
 

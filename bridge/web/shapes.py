@@ -84,6 +84,8 @@ class EssayOut(WordsOut):
     approved_at: str
     stand_in: bool
     disclaimer: str
+    closed_at: str | None = Field(description="Since when it takes no letters; null while it does.")
+    closed_why: str | None
     ai_generated: bool
     digital_source_type: str | None = Field(alias="digitalSourceType")
 
@@ -169,7 +171,10 @@ class QueueQuery(BaseModel):
 
     kind: Literal["comment", "reply", "essay"] | None = None
     essay: str | None = Field(None, description="An essay's slug.")
+    voice: str | None = Field(None, description="A voice's slug.")
+    signal: str | None = Field(None, description="The name of a signal that was noticed.", max_length=32)
     tray: Literal["main", "likely_spam"] | None = None
+    held: bool | None = Field(None, description="Whether a moderator asked for a second reader.")
     limit: int = Field(100, ge=1, le=100)
     cursor: int = Field(0, ge=0, le=LARGEST)
 
@@ -201,6 +206,10 @@ class SubmissionOut(BaseModel):
     submitted_at: str
     tray: str
     proposal: dict[str, Any] | None
+    held: dict[str, Any] | None = Field(description="Who asked for a second reader, and when.")
+    claim: dict[str, Any] | None = Field(description="Who is reading it now, and until when.")
+    appealed: dict[str, Any] | None = Field(description="That these words were rejected before, and by whom.")
+    signals: list[dict[str, Any]] = Field(description="What was noticed about it. Advice, never a decision.")
     context: dict[str, Any]
 
 
@@ -234,6 +243,13 @@ class DecisionOut(BaseModel):
     status: Literal["decided", "proposed"]
 
 
+class HoldOut(BaseModel):
+    """That a submission waits for a second reader."""
+
+    id: int
+    status: Literal["held"]
+
+
 class EntryOut(BaseModel):
     """One link of the ledger; `entry` holds the canonical bytes that hash to `digest`."""
 
@@ -248,6 +264,61 @@ class LedgerOut(BaseModel):
 
     entries: list[EntryOut]
     next: str | None
+
+
+class CheckpointOut(BaseModel):
+    """A checkpoint of the ledger: Ed25519 over the RFC 8785 bytes of its first four members, in hex."""
+
+    format: Literal["emeritus/checkpoint/1"]
+    number: int = Field(description="Of the ledger's entry whose digest it tells.")
+    digest: str
+    at: str
+    signature: str
+    public_key: str
+
+
+class VoiceNumbersOut(BaseModel):
+    """What happened under one voice's essays, month by month, newest first; months with nothing among them."""
+
+    name: str
+    stand_in: bool
+    months: list[dict[str, Any]]
+
+
+class TransparencyOut(BaseModel):
+    """What was asked, answered, declined, approved and not, in numbers, and how long each took, in seconds."""
+
+    counted_at: str
+    veto_quorum: int = Field(description="With 1, one moderator alone can keep a model's words from being posted.")
+    second_readings: dict[str, int]
+    appeals: dict[str, int]
+    voices: list[VoiceNumbersOut]
+
+
+class ReportIn(In):
+    """A report of posted words."""
+
+    of: Readable = Field(description="The id of a comment or reply, or an essay's slug.", max_length=120)
+    code: Readable = Field(description="One of the codes at /reasons for that kind of words.", max_length=64)
+    words: Readable | None = Field(None, description="What is wrong, in at most 2,000 characters.")
+
+
+class ReportReceiptOut(BaseModel):
+    """What a reporter is told."""
+
+    token: str = Field(description="The key to the report.")
+    report_url: str = Field(description="The page that tells what becomes of it.")
+    state: Literal["open"] = "open"
+
+
+class ReportOut(BaseModel):
+    """What became of a report: not the words that it is about."""
+
+    state: Literal["open", "kept", "taken_down"]
+    code: str
+    told: str | None
+    reported_at: str
+    closed_at: str | None
 
 
 class ProblemOut(BaseModel):
@@ -269,6 +340,12 @@ class PublicIdPath(Addressed):
     """The id of a comment or reply."""
 
     id: str = Field(max_length=64)
+
+
+class ReportPath(Addressed):
+    """The key to a report."""
+
+    token: str
 
 
 class SubmissionPath(Addressed):

@@ -12,8 +12,10 @@ from ground import postgres
 from ground.house import ADA, BEN, REASON, SECRET_KEY, SLUG, House, Tokens, site_over
 from sqlalchemy import text
 
-from bridge import cli, db
+from bridge import accounts, cli, comments, db
 from bridge.settings import Settings
+from moderation import ledger
+from moderation.types import AccessEvent, State
 from moderation.writeonce import statements
 
 
@@ -233,6 +235,36 @@ def test_refuses_a_moderator_in_one_sentence(kept: House) -> None:
     assert "dora@desk.example" not in told("moderator", "list")
 
 
+def test_removes_the_factors_of_who_lost_them_only_when_asked(kept: House) -> None:
+    with kept.site.database.sessions.begin() as session:
+        ada = accounts.of_moderator(session, kept.ada).id
+        accounts.set_authenticator(session, ada, "{}", counter=1)
+    for option, has in (((), True), (("--factors",), False)):
+        told("moderator", "reset", ADA, *option)
+        with kept.site.database.reading_sessions() as session:
+            assert accounts.own(session, ada).person.authenticator == has
+
+
+def test_deactivates_a_moderator_at_the_command_line(kept: House) -> None:
+    assert "no longer sign in" in told("moderator", "deactivate", ADA)
+    assert "ada@desk.example  Ada  moderator  (not active)" in told("moderator", "list")
+    assert "no longer active" in refused("token", "issue", ADA)
+
+
+def test_prints_the_invitation_too_where_mail_is_sent(kept: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMTP_URL", "smtp://127.0.0.1:9")
+    said = told("moderator", "add", "dora@desk.example")
+    link, password = said.splitlines()[1], said.rsplit(" ", 1)[-1].strip()
+    assert "/desk/invitations/" in link
+    assert len(password) == 24
+    assert len(kept.contents()["outgoing"]) == 1
+    with kept.site.database.reading_sessions() as session:
+        token = link.rpartition("/")[2]
+        dora = accounts.opened(session, kept.site.keys, accounts.INVITATION, token)
+    assert dora is not None
+    assert dora.email == "dora@desk.example"
+
+
 def test_gives_a_token_alone_on_the_last_line(kept: House) -> None:
     result = run("token", "issue", ADA, "--scope", "read", "--days", "1")
     assert result.exit_code == 0
@@ -318,8 +350,38 @@ def test_refuses_a_verdict_in_one_sentence(kept: House) -> None:
 
 def test_verifies_the_ledger(kept: House) -> None:
     kept.exchange()
-    assert told("ledger", "verify").startswith("The ledger holds: 3 entries")
-    assert json.loads(told("ledger", "verify", "--json")) == {"entries": 3, "checkpoints": 0, "broken": None}
+    with kept.site.database.reading_sessions() as session:
+        entries = len(ledger.entries(session))
+    assert told("ledger", "verify").startswith(f"The ledger holds: {entries} entries")
+    assert json.loads(told("ledger", "verify", "--json")) == {"entries": entries, "checkpoints": 0, "broken": None}
+
+
+def test_makes_a_checkpoint_to_keep_elsewhere_and_compares_it(kept: House, bare: Path) -> None:
+    kept.exchange()
+    made = told("ledger", "verify", "--checkpoint")
+    assert "A checkpoint of entry" in made
+    (bare / "elsewhere").write_text(made.splitlines()[-1])
+    assert "It fits all 1 checkpoints." in told("ledger", "verify")
+    assert json.loads(told("ledger", "verify", "--json", "--against", "elsewhere"))["checkpoints"] == 2
+    (bare / "elsewhere").write_text("{}\n")
+    assert "no checkpoint that can be read" in refused("ledger", "verify", "--against", "elsewhere")
+
+
+def test_finds_a_tail_that_was_cut_by_a_checkpoint_alone(kept: House, bare: Path) -> None:
+    kept.exchange()
+    with kept.site.database.sessions.begin() as session:
+        ledger.record_access(session, AccessEvent.SIGNED_IN, moderator=kept.ada)
+        entries = len(ledger.entries(session))
+    told("ledger", "verify", "--checkpoint")
+    kept.site.database.dispose()
+    drops = [f"DROP TRIGGER {statement.split()[2]}" for statement in statements("sqlite")]
+    cut = f"DELETE FROM ledger WHERE number = {entries}"
+    head = "UPDATE ledger_head SET (number, digest) = (SELECT number, digest FROM ledger ORDER BY number DESC LIMIT 1)"
+    owner(bare, *drops, cut, head, *statements("sqlite"))
+    result = run("ledger", "verify", "--checkpoint")
+    assert result.exit_code == 1
+    assert f"Broken: ledger entry {entries} was cut" in result.stderr
+    assert "A checkpoint" not in result.output
 
 
 def test_names_the_first_break_of_the_ledger(kept: House, bare: Path) -> None:
@@ -336,3 +398,40 @@ def test_names_the_first_break_of_the_ledger(kept: House, bare: Path) -> None:
     result = run("ledger", "verify", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["broken"]["where"] == f"submission {kept.submission(sent.public_id)}"
+
+
+def test_closes_an_essay_to_letters_and_opens_it_again(kept: House) -> None:
+    assert "takes no letters" in told("essay", "close", SLUG, "--why", "Until spring.")
+    with pytest.raises(comments.EssayClosed):
+        kept.send()
+    assert "nothing to see" in refused("essay", "close", SLUG, "--why", " ")
+    assert refused("essay", "close", "no-such", "--why", "Why.") == "There is no essay at this address."
+    assert "takes letters" in told("essay", "open", SLUG)
+    assert kept.send().public_id
+
+
+def test_erases_every_letter_of_an_address(kept: House) -> None:
+    address = "rhododendron@reader.example"
+    for words in ("First.", "Second."):
+        kept.send(f"{words} My name is Rhododendron.", email=address)
+    sent, reply = kept.exchange("I am Rhododendron.", "Hello, Rhododendron.", email=address.title())
+    kept.post("Another letter.")
+    (later,) = kept.answer("As that one said.")
+    kept.approve(later)
+    before = kept.contents()
+    assert run("erase", address).exit_code == 2, "where there is no terminal it needs --yes"
+    assert "cannot be an e-mail address" in refused("erase", "rhododendron", "--yes")
+    assert "No letter came with this address" in told("erase", "other@reader.example", "--yes")
+    assert kept.contents() == before
+    result = told("erase", address, "--yes")
+    assert "Erased: 3 letters, 1 answer." in result
+    assert "1 other answer" in result
+    assert "hold nothing of them" in result
+    assert "Rhododendron" not in repr(kept.contents())
+    assert kept.state(kept.submission(reply)) is State.WITHDRAWN
+    assert kept.state(kept.submission(later)) is State.APPROVED
+    for file in kept.site.settings.data.iterdir():
+        assert b"Rhododendron" not in file.read_bytes(), file.name
+    assert comments.held(kept.site, sent.public_id).standing.erased_at is not None
+    assert "No letter came with this address" in told("erase", address, "--yes")
+    assert "holds" in told("ledger", "verify")

@@ -11,7 +11,7 @@ from ground.house import SLUG, House
 from sqlalchemy import func, select
 
 from bridge import comments, essays, words
-from bridge.comments import DecidedMeanwhile, Letter, NotPosted, Receipt, ReplyStatus
+from bridge.comments import DecidedMeanwhile, Letter, Receipt, ReplyStatus
 from bridge.records import Comment, IdempotencyKey, Rendering, Reply, ReplyRequest, RequestState
 from moderation.base import now
 from moderation.errors import NothingToAnswer
@@ -261,11 +261,11 @@ def test_takes_a_letter_back_once_however_often_it_is_asked_to(house: House) -> 
     }
 
 
-def test_has_nothing_to_take_back_of_a_letter_that_was_not_posted(house: House) -> None:
+def test_takes_back_a_letter_that_was_not_posted(house: House) -> None:
     sent = house.send()
     house.reject(sent.public_id, code="spam")
-    with pytest.raises(NotPosted):
-        comments.take_back(house.site, sent.public_id)
+    comments.take_back(house.site, sent.public_id)
+    assert house.state(house.submission(sent.public_id)) is State.WITHDRAWN
 
 
 def test_tells_what_became_of_the_wish_for_an_answer(house: House) -> None:

@@ -52,6 +52,13 @@ def test_enqueues_a_sitting_by_name_with_an_id_and_no_more(served: str, redis: R
     assert json.loads(zlib.decompress(stored)) == ["workers.jobs.answer_essay", None, [7], {}]
 
 
+def test_enqueues_the_sending_of_what_goes_out(served: str, redis: Redis) -> None:
+    RedisNudges(served).nudge_outgoing()
+    (job_id,) = queues.queue(redis).job_ids
+    job = Job.fetch(job_id, connection=redis, serializer=JSONSerializer)
+    assert (job.func_name, list(job.args), job.description) == ("workers.jobs.send_outgoing", [], "send_outgoing")
+
+
 def test_enqueues_nothing_that_is_not_on_the_list(redis: Redis) -> None:
     with pytest.raises(KeyError):
         queues.enqueue(queues.queue(redis), "os.system", 1)
@@ -61,7 +68,8 @@ def test_enqueues_nothing_that_is_not_on_the_list(redis: Redis) -> None:
 def test_goes_on_where_nobody_answers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         RedisNudges(f"unix://{tmp_path / 'nobody.sock'}").nudge(7)
-    assert "the sweep will find it" in caplog.text
+        RedisNudges(f"unix://{tmp_path / 'nobody.sock'}").nudge_outgoing()
+    assert caplog.text.count("the sweep will find it") == 2
 
 
 def test_goes_on_where_the_queue_is_full(served: str, redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
@@ -75,3 +83,4 @@ def test_goes_on_where_the_queue_is_full(served: str, redis: Redis, caplog: pyte
 
 def test_leaves_everything_to_the_sweep_without_redis() -> None:
     NoNudges().nudge(7)
+    NoNudges().nudge_outgoing()

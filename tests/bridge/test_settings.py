@@ -168,3 +168,44 @@ def test_finds_the_embedded_valkey_where_it_said_it_is(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "valkey.url").write_text("unix:///run/elsewhere.sock\n")
     assert settings.load(Settings).redis == "unix:///run/elsewhere.sock"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SMTP_URL", "mail.SECRET.example"),
+        ("SMTP_URL", "http://mail.SECRET.example"),
+        ("SMTP_URL", "smtp://"),
+        ("SMTP_URL", "smtp://user:SECRET@:25"),
+        ("SMTP_URL", "smtp://mail.SECRET.example:0"),
+        ("SMTP_URL", "smtp://mail.SECRET.example:99999"),
+        ("SMTP_URL", "smtp://user:p/SECRET@mail.example"),
+        ("SMTP_URL", "smtp://mail.example/?SECRET=1"),
+        ("MAIL_FROM", "SECRET"),
+        ("MAIL_FROM", "SECRET <a@one.example>"),
+        ("MAIL_FROM", "a@one.example, SECRET@two.example"),
+        ("MAIL_FROM", "=?utf-8?q?SECRET?=@one.example"),
+        ("DESK_WEBHOOK_URL", "ftp://SECRET.example"),
+        ("DESK_WEBHOOK_URL", "https://user:SECRET@hooks.example/"),
+        ("DESK_WEBHOOK_URL", "hooks.SECRET.example"),
+    ],
+)
+def test_refuses_an_address_that_nothing_can_go_to(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    told = refusal(monkeypatch, name, value)
+    assert told.startswith(f"{name}: must be ")
+    assert "SECRET" not in told
+
+
+def test_shows_no_password_and_no_address_that_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMTP_URL", "smtps://house:SECRET@mail.example:465")
+    monkeypatch.setenv("DESK_WEBHOOK_URL", "https://hooks.example/services/SECRET")
+    found = settings.load(Settings)
+    assert "SECRET" not in f"{found!r} {found}"
+    assert (found.smtp_url, found.sender) == ("smtps://house:SECRET@mail.example:465", "emeritus@localhost")
+
+
+def test_sends_mail_from_the_host_that_readers_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SITE_URL", "https://letters.example.org")
+    assert settings.load(Settings).sender == "emeritus@letters.example.org"
+    monkeypatch.setenv("MAIL_FROM", "house@other.example")
+    assert settings.load(Settings).sender == "house@other.example"

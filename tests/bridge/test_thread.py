@@ -67,13 +67,13 @@ def test_leaves_a_tombstone_where_a_posted_letter_was_taken_back(house: House) -
     comments.take_back(house.site, sent.public_id)
     (gone,) = posted(house)
     assert (gone.words, gone.reply, gone.public_id, gone.digest) == (None, None, sent.public_id, sent.digest)
-    assert gone.withdrawn_at is not None
+    assert gone.gone is not None
     with house.site.database.reading_sessions() as session:
         with pytest.raises(thread.TakenBack) as letter:
             thread.posted_comment(session, sent.public_id)
         with pytest.raises(thread.TakenBack):
             thread.posted_reply(session, reply)
-    assert letter.value.withdrawn_at == gone.withdrawn_at
+    assert letter.value.gone == gone.gone
 
 
 def test_goes_on_after_the_last_of_a_page(house: House) -> None:

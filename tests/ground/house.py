@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -19,7 +20,7 @@ from sqlalchemy import select
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from bridge import accounts, comments, essays, model, replies, reviews, voices
+from bridge import accounts, checkpoints, comments, essays, model, replies, reports, reviews, voices
 from bridge.comments import Letter, Receipt
 from bridge.db import Database
 from bridge.keys import Keys
@@ -45,6 +46,14 @@ REASON = "It would tell a reader where a private person lives."
 ADA, BEN, CLEO = "ada@desk.example", "ben@desk.example", "cleo@desk.example"
 
 
+class Never(Random):
+    """Chance that never draws anything, so that no test meets a second reading it did not ask for."""
+
+    def random(self) -> float:
+        """Return what is above every share."""
+        return 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """Bearer tokens: Ada's and Ben's may decide, the reader is Ada's too, Cleo's outlived her account."""
@@ -58,7 +67,7 @@ class Tokens:
 def site_over(database: Database, folder: Path, *, nudges: Nudges | None = None, **settings: Any) -> Site:
     """Return a site that keeps its records in *database*."""
     chosen = Settings(_env_file=None, emeritus_data=folder, secret_key=SECRET_KEY, **settings)  # type: ignore[call-arg]
-    return Site(chosen, database, nudges or NoNudges(), Keys(chosen.key))
+    return Site(chosen, database, nudges or NoNudges(), Keys(chosen.key), Never())
 
 
 def furnish(site: Site) -> Tokens:
@@ -279,10 +288,17 @@ class Lived:
     reply: str
     link: str
     """To a letter that waits."""
+    reset: str
+    invitation: str
+    """What mailed links end with: they set Ben's password."""
     pending: int
     """The submission of that letter."""
     pending_comment: str
     pending_reply: str
+    posted: int
+    """The submission of a posted letter."""
+    report: str
+    """What the address ends with on which a reporter sees what became of their report."""
 
     def address(self, rule: Rule) -> str:
         """Return an address of *rule* that leads somewhere."""
@@ -290,14 +306,26 @@ class Lived:
             "slug": SLUG,
             "voice": "test-voice",
             "comment_id": 1,
+            "outgoing_id": 1,
+            "word_id": 1,
+            "report_id": 1,
             "filename": "emeritus.css",
             "token": self.link,
+            "user_id": 2,
+            "passkey_id": 1,
+            "token_id": 2,
+            "reset": self.reset,
+            "invitation": self.invitation,
             "submission_id": self.pending,
             "public_id": self.reply if rule.endpoint == "pages.reply" else self.comment,
             "id": self.reply if rule.endpoint == "api.get_reply" else self.comment,
         }
         if rule.rule.startswith("/api/v1/submissions/"):
             values["id"] = self.pending
+        if rule.rule.startswith("/desk/released/"):
+            values["submission_id"] = self.posted
+        if "/reports/<" in rule.rule:
+            values["token"] = self.report
         path = rule.rule
         for argument in rule.arguments:
             path = re.sub(rf"<(?:[^<>]*:)?{argument}>", str(values[argument]), path)
@@ -310,11 +338,19 @@ def live(house: House) -> Lived:
     house.post("Do you sleep?", parent=reply)
     (pending_reply,) = house.answer("Neither.")
     waiting = house.send("Are you there?")
+    checkpoints.keep(house.site, at_once=True)
+    keys = house.site.keys
+    with house.site.database.reading_sessions() as session:
+        ben = accounts.of_moderator(session, house.ben)
     return Lived(
         comment=sent.public_id,
         reply=reply,
         link=waiting.token,
+        reset=accounts.link_to(keys, ben, accounts.RESET, accounts.RESET_FOR),
+        invitation=accounts.link_to(keys, ben, accounts.INVITATION, accounts.INVITED_FOR),
         pending=house.submission(waiting.public_id),
         pending_comment=waiting.public_id,
         pending_reply=pending_reply,
+        posted=house.submission(sent.public_id),
+        report=reports.receive_report(house.site, sent.public_id, "abuse", "It is rude."),
     )

@@ -90,5 +90,5 @@ def sign_in(visitor: Visit, email: str, password: str) -> None:
     page = visitor.go("/desk/")
     page.get_by_label("E-mail").fill(email)
     page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign in", exact=True).click()
     page.wait_for_url(f"{visitor.address}/desk/**")

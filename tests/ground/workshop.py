@@ -21,6 +21,7 @@ from bridge.records import Comment, Essay, Generation, Reply, ReplyRequest, Voic
 from bridge.settings import Settings
 from bridge.site import Site
 from bridge.voices import NewVoice
+from ground.house import Never
 from moderation import gate, moderators
 from moderation.queue import pending
 from moderation.types import Digest, ModeratorId
@@ -38,7 +39,7 @@ class Workshop:
 
     def __init__(self, database: Database, data: Path, *, nudges: Nudges | None = None, **voice: Any) -> None:
         chosen = Settings(_env_file=None, emeritus_data=data, secret_key=SECRET)  # type: ignore[call-arg]
-        self.site = Site(chosen, database, nudges or NoNudges(), Keys(SECRET))
+        self.site = Site(chosen, database, nudges or NoNudges(), Keys(SECRET), Never())
         self.waits: list[float] = []
         """The waits of all sittings, in seconds: noted, not waited."""
         with database.sessions.begin() as session:

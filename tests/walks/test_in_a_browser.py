@@ -77,7 +77,7 @@ def approve(page: Page) -> None:
 
 def test_tells_the_whole_walk(installation: Installation, browser: Browser) -> None:
     mark = installation.mark()
-    reader, desk = visit(browser, installation.address), visit(browser, installation.address)
+    reader, desk = visit(browser, installation.address), visit(browser, installation.address, javascript=False)
     page = reader.go("/")
     reader.picture("1-essays")
     page.locator(f"a[href='{ESSAY}']").click()
@@ -209,7 +209,7 @@ def test_keeps_what_a_reader_wrote_when_the_letter_was_decided_meanwhile(
 
 def test_keeps_what_a_moderator_wrote_about_other_words(installation: Installation, browser: Browser) -> None:
     mark = installation.mark()
-    reader, desk = visit(browser, installation.address), visit(browser, installation.address)
+    reader, desk = visit(browser, installation.address), visit(browser, installation.address, javascript=False)
     write(reader.go(ESSAY), f"First. {mark}")
     send(reader.page)
     sign_in(desk, "demo@example.org", installation.password)
@@ -232,7 +232,7 @@ def test_keeps_what_a_moderator_wrote_about_other_words(installation: Installati
 
 def test_tells_a_moderator_that_the_author_changed_the_words(installation: Installation, browser: Browser) -> None:
     mark = installation.mark()
-    reader, desk = visit(browser, installation.address), visit(browser, installation.address)
+    reader, desk = visit(browser, installation.address), visit(browser, installation.address, javascript=False)
     write(reader.go(ESSAY), f"First. {mark}")
     send(reader.page)
     sign_in(desk, "demo@example.org", installation.password)

@@ -608,7 +608,7 @@ def test_asks_nothing_under_an_essay_that_is_no_longer_posted(workshop: Workshop
     workshop.withdraw(essay)
     model = ScriptedModel()
     assert workshop.sit(model) == "nothing to do"
-    assert (model.requests, workshop.states()) == ([], ["waiting"])
+    assert (model.requests, workshop.states()) == ([], ["withdrawn"])
 
 
 def test_stops_before_the_next_call_when_the_voice_is_paused(workshop: Workshop) -> None:

@@ -235,6 +235,15 @@ def test_nudges_once_a_worker_can_find_the_request(open_workshop: Callable[..., 
             with workshop.site.database.reading_sessions() as session:
                 found.append([essay_id, *replies.essays_waiting(session)])
 
+        def nudge_outgoing(self) -> None:
+            raise AssertionError("no mail goes out here")
+
+        def nudge_screening(self, submission_id: int) -> None:
+            raise AssertionError("no service is asked here")
+
+        def nudge_looking_again(self, after: int) -> None:
+            raise AssertionError("no word is listed here")
+
     workshop = open_workshop(nudges=Nudged())
     fail(workshop, workshop.asked())
     found.clear()

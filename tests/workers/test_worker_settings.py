@@ -1,7 +1,8 @@
 import pytest
 
 from bridge import settings
-from bridge.settings import SettingsRefused
+from bridge.settings import Settings, SettingsRefused
+from workers import serve
 from workers.rehearsal import MalformedSetting, RehearsalSettings
 from workers.settings import WorkerSettings
 
@@ -77,3 +78,13 @@ def test_hands_the_rehearsal_its_settings(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("REHEARSAL_FAULTS", "nonsense")
     with pytest.raises(MalformedSetting, match="REHEARSAL_FAULTS"):
         _ = settings.load(WorkerSettings).rehearsal
+
+
+def test_keeps_what_signs_the_webhook_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = load(monkeypatch, DESK_WEBHOOK_SECRET="a-secret-of-some-length")
+    assert found.desk_webhook_secret == "a-secret-of-some-length"
+    assert "a-secret" not in f"{found!r} {found}"
+    assert "desk_webhook_secret" not in Settings.model_fields
+    with pytest.raises(SettingsRefused, match="DESK_WEBHOOK_SECRET"):
+        load(monkeypatch, DESK_WEBHOOK_SECRET="too short")
+    assert "DESK_WEBHOOK_SECRET" in serve._KEYS

@@ -91,10 +91,37 @@ def test_shows_the_desk_to_moderators_only(house: House, app: Flask, desk: Flask
         assert "Are you there?" not in asked.text
 
 
-def test_takes_no_verdict_from_who_is_signed_out(house: House, app: Flask, client: FlaskClient) -> None:
+def test_shows_admins_what_is_theirs_and_moderators_nothing_of_it(
+    house: House, app: Flask, desk: FlaskClient, client: FlaskClient
+) -> None:
+    lived = live(house)
+    make_admin_of_ada(house)
+    ben = desk_of(app, BEN)
+    for rule, _ in routes(app, Access.ADMIN, unsafe=False):
+        path = lived.address(rule)
+        assert desk.get(path).status_code == 200, rule
+        assert ben.get(path).status_code == 403, rule
+        assert (client.get(path).status_code, client.get(path).location) == (302, f"/desk/sign-in?next={path}"), rule
+
+
+def test_lets_a_moderator_do_nothing_that_is_an_admins(house: House, app: Flask) -> None:
+    lived = live(house)
+    ben = desk_of(app, BEN)
+    data = verdict(lived, house) | {"csrf_token": token_of(ben)}
+    before = house.contents()
+    tried = list(routes(app, Access.ADMIN, unsafe=True))
+    for rule, method in tried:
+        response = ben.open(lived.address(rule), method=method, data=data)
+        assert response.status_code == 403, rule
+        assert "Nothing was changed" in response.text
+    assert tried
+    assert house.contents() == before
+
+
+def test_takes_nothing_from_who_is_signed_out(house: House, app: Flask, client: FlaskClient) -> None:
     lived = live(house)
     before = house.contents()
-    for rule, _ in routes(app, Access.MODERATOR, unsafe=True):
+    for rule, _ in routes(app, Access.MODERATOR, Access.ADMIN, unsafe=True):
         response = client.post(lived.address(rule), data=verdict(lived, house))
         assert response.status_code == 401, rule
         assert "Nothing was changed" in response.text
@@ -108,9 +135,9 @@ def test_shows_a_moderator_nothing_more_once_they_are_no_longer_active(house: Ho
     with house.site.database.sessions.begin() as session:
         accounts.deactivate(session, BEN)
     before = house.contents()
-    for rule, _ in routes(app, Access.MODERATOR, unsafe=False):
+    for rule, _ in routes(app, Access.MODERATOR, Access.ADMIN, unsafe=False):
         assert ben.get(lived.address(rule)).status_code == 302, rule
-    for rule, _ in routes(app, Access.MODERATOR, unsafe=True):
+    for rule, _ in routes(app, Access.MODERATOR, Access.ADMIN, unsafe=True):
         data = verdict(lived, house) | {"csrf_token": csrf}
         assert ben.post(lived.address(rule), data=data).status_code in {400, 401, 403}, rule
     assert house.contents() == before

@@ -580,7 +580,8 @@ def test_gives_the_ledger_as_a_chain_that_anybody_can_follow(house: House, clien
         for each in page["entries"]:
             assert each["previous"] == previous
             assert hashlib.sha256(each["entry"].encode()).hexdigest() == each["digest"]
-            previous, found, after = each["digest"], found + 1, each["number"]
+            found += json.loads(each["entry"])["type"] != "access"
+            previous, after = each["digest"], each["number"]
         after = page["next"]
     assert found == 5
     problem(client.get(f"{V1}/ledger?after={10**30}", headers=bearer(house.tokens.ada)), 422)
