@@ -233,7 +233,7 @@ class LedgerEntry(Base):
 
 
 class LedgerHead(Base):
-    """Which entry is the newest, kept apart from the chain: a link cut off its end, or added by hand, is missed there."""
+    """Which entry is the newest, kept apart from the chain: what is cut off its end, or added by hand, is missed."""
 
     __tablename__ = "ledger_head"
     __table_args__ = (CheckConstraint("id = 1", name="one"),)

@@ -22,8 +22,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_head")),
     )
     op.execute(
-        "INSERT INTO ledger_head (id, number, digest) "
-        "SELECT 1, number, digest FROM ledger ORDER BY number DESC LIMIT 1"
+        "INSERT INTO ledger_head (id, number, digest) SELECT 1, number, digest FROM ledger ORDER BY number DESC LIMIT 1"
     )
     op.create_table(
         "outgoing",
