@@ -24,9 +24,10 @@ from bridge.model import Answer, ModelBusy, Origin, Outcome, RequestRefused, Tro
 from bridge.prompt import Prompt
 from bridge.records import Comment, Essay, Generation, Reply, ReplyRequest, RequestState, Voice
 from bridge.voices import REHEARSAL_MARK
+from moderation import rereading
 from moderation.base import now
 from moderation.errors import NothingToAnswer
-from moderation.release import released
+from moderation.release import released, standing
 from moderation.types import Kind, Released, SubmissionId
 
 LEASE_SECONDS = 30
@@ -441,7 +442,15 @@ def _submit(
     session.add(reply)
     session.flush()
     signals.look_at_reply(session, reply)
+    if _was_shown_what_is_gone(session, generation):
+        rereading.ask_again(session, submission_id)
     return _settle(request, RequestState.ANSWERED, None)
+
+
+def _was_shown_what_is_gone(session: Session, generation: Generation) -> bool:
+    """Whether something that a call was sent was erased while it was made: `erasure` did not find its reply yet."""
+    shown = prompt.references(json.loads(zlib.decompress(generation.request))) if generation.request else []
+    return any(each.erased_at is not None for each in standing(session, shown).values())
 
 
 def _settle(request: ReplyRequest, state: RequestState, why: str | None) -> RequestState:

@@ -15,7 +15,7 @@ from bridge.essays import Published
 from bridge.records import Comment, Essay, Reply, Report, Voice
 from bridge.site import Site
 from bridge.voices import REHEARSAL_MARK
-from moderation import reasons, takedowns
+from moderation import ledger, reasons, takedowns
 from moderation.base import now
 from moderation.release import released
 from moderation.types import Kind, ModeratorId, Proposal, Released, SubmissionId
@@ -91,7 +91,7 @@ class Open:
 def about(session: Session, of: str) -> Reported:
     """Return the released words that *of* names: a comment's or reply's public id, or an essay's slug.
 
-    Raises `thread.NotPublic`, `thread.TakenBack`, `essays.NoSuchEssay` or `essays.EssayGone`.
+    Raises `thread.NotPublic`, `thread.TakenBack` or `essays.EssayGone`.
     """
     if session.scalar(select(Reply.id).where(Reply.public_id == of)) is not None:
         reply, _, under = thread.posted_reply(session, of)
@@ -101,7 +101,13 @@ def about(session: Session, of: str) -> Reported:
         if comment.words is None:
             raise thread.NotPublic
         return Reported(of, comment.words, under)
-    found = essays.published(session, of)
+    try:
+        found = essays.published(session, of)
+    except essays.EssayGone:
+        raise
+    except essays.NoSuchEssay:
+        # Told in the same words as for what waits or was not posted.
+        raise thread.NotPublic from None
     return Reported(of, found.words, found)
 
 
@@ -113,6 +119,8 @@ def receive_report(site: Site, of: str, code: str, written: str | None) -> str:
     """
     said = words.note(written) if written and written.strip() else None
     with site.database.sessions.begin() as session:
+        # What is taken back or down meanwhile is so before or after this: a report of it is closed with it.
+        ledger.take_head(session)
         reported = about(session, of)
         reasons.known(reported.words.kind, code)
         # So that the second click of a double one finds the first one's report.
@@ -177,7 +185,8 @@ def keep_words(site: Site, report_id: int, *, moderator: ModeratorId, told: str)
             raise NoSuchReport
         if report.closed_at is not None:
             raise ReportClosed
-        report.outcome, report.told = Outcome.KEPT.value, told
+        kept = report.submission_id in released(session, [report.submission_id])
+        report.outcome, report.told = (Outcome.KEPT if kept else Outcome.TAKEN_DOWN).value, told
         report.moderator_id, report.closed_at = moderator, now()
 
 

@@ -74,7 +74,7 @@ def take_down(
     """
     with site.database.sessions.begin() as session:
         comment = session.scalar(
-            select(Comment).where(Comment.submission_id == submission_id).with_for_update(of=Comment)
+            select(Comment).where(Comment.submission_id == submission_id).with_for_update(of=Comment, key_share=True)
         )
         if comment is not None:
             # Before the ledger's head is taken, as when its author takes it back; a refusal undoes it.

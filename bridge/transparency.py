@@ -17,7 +17,7 @@ from bridge.records import Comment, Essay, Reply, ReplyRequest, RequestState, Vo
 from bridge.site import Site
 from moderation import numbers, rereading
 from moderation.base import now
-from moderation.numbers import Appeals, month_of
+from moderation.numbers import Appeals, month_of, seconds_between
 from moderation.types import Kind, Verdict
 
 KEPT_FOR = timedelta(minutes=5)
@@ -42,6 +42,7 @@ class Month:
     asked: int = 0
     """Letters put to the voice."""
     answered: int = 0
+    """Only what was decided on: the others would tell how many wait."""
     declined: int = 0
     not_chosen: int = 0
     withheld: int = 0
@@ -55,10 +56,13 @@ class Month:
     essays_posted: int = 0
     essays_vetoed: Counter[str] = field(default_factory=Counter)
     essays_down: Counter[str] = field(default_factory=Counter)
-    letter_to_decision: float | None = None
+    letter_to_approval: float | None = None
     """Medians, in seconds; None where there is nothing to measure."""
-    decision_to_answer: float | None = None
-    answer_to_decision: float | None = None
+    letter_to_rejection: float | None = None
+    approval_to_answer: float | None = None
+    approval_to_decline: float | None = None
+    answer_to_approval: float | None = None
+    answer_to_veto: float | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -181,11 +185,10 @@ def told(site: Site, found: Counted) -> dict[str, Any]:
         "veto_quorum": site.settings.veto_quorum,
         "second_readings": {"given": found.read_again, "agreed": found.agreed},
         "appeals": {
-            "made": found.appeals.made,
+            "decided_or_withdrawn": found.appeals.ended,
             "granted": found.appeals.granted,
             "refused": found.appeals.refused,
             "withdrawn": found.appeals.withdrawn,
-            "waiting": found.appeals.waiting,
         },
         "voices": [
             {"name": voice.name, "stand_in": voice.stand_in, "months": [_told(month) for month in voice.months]}
@@ -237,9 +240,12 @@ def _told(month: Month) -> dict[str, Any]:
             "taken_down": dict(month.essays_down),
         },
         "median_seconds": {
-            "letter_to_decision": month.letter_to_decision,
-            "decision_to_answer": month.decision_to_answer,
-            "answer_to_decision": month.answer_to_decision,
+            "letter_to_approval": month.letter_to_approval,
+            "letter_to_rejection": month.letter_to_rejection,
+            "approval_to_answer": month.approval_to_answer,
+            "approval_to_decline": month.approval_to_decline,
+            "answer_to_approval": month.answer_to_approval,
+            "answer_to_veto": month.answer_to_veto,
         },
     }
 
@@ -250,6 +256,7 @@ def _count_requests(session: Session, of: Any) -> None:
         select(Essay.voice_id, month, func.count())
         .join(Comment, Comment.essay_id == Essay.id)
         .join(Reply, Reply.comment_id == Comment.id)
+        .where(Reply.submission_id.in_(numbers.decided_ids()))
         .group_by(Essay.voice_id, month)
     )
     for voice_id, when, many in session.execute(answers):
@@ -289,12 +296,27 @@ def _count_verdicts(session: Session, of: Any) -> None:
 
 
 def _measure(session: Session, of: Any) -> None:
-    for (voice_id, when), seconds in numbers.time_to_decide(session, _whose(), Kind.COMMENT).items():
-        of(voice_id, when).letter_to_decision = seconds
-    for (voice_id, when), seconds in numbers.time_to_answer(session, _whose()).items():
-        of(voice_id, when).decision_to_answer = seconds
-    for (voice_id, when), seconds in numbers.time_to_decide(session, _whose(), Kind.REPLY).items():
-        of(voice_id, when).answer_to_decision = seconds
+    declined = (
+        select(
+            Essay.voice_id.label("whose"),
+            month_of(ReplyRequest.changed_at).label("month"),
+            seconds_between(ReplyRequest.created_at, ReplyRequest.changed_at).label("seconds"),
+        )
+        .join(Essay, Essay.id == ReplyRequest.essay_id)
+        .where(ReplyRequest.state == RequestState.DECLINED.value)
+        .subquery()
+    )
+    measured = {
+        "letter_to_approval": numbers.time_to_decide(session, _whose(), Kind.COMMENT, Verdict.APPROVE),
+        "letter_to_rejection": numbers.time_to_decide(session, _whose(), Kind.COMMENT, Verdict.REJECT),
+        "approval_to_answer": numbers.time_to_answer(session, _whose()),
+        "approval_to_decline": numbers.medians(session, declined),
+        "answer_to_approval": numbers.time_to_decide(session, _whose(), Kind.REPLY, Verdict.APPROVE),
+        "answer_to_veto": numbers.time_to_decide(session, _whose(), Kind.REPLY, Verdict.REJECT),
+    }
+    for what, found in measured.items():
+        for (voice_id, when), seconds in found.items():
+            setattr(of(voice_id, when), what, seconds)
 
 
 def _whose() -> Select[int, int]:

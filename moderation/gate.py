@@ -303,12 +303,12 @@ def _answered(session: Session, kind: Kind, in_answer_to: SubmissionId | None) -
 
 
 def _answerable_still(session: Session, reply: Submission) -> None:
-    """Refuse a reply whose comment is not public, unless an operator took that down: no way round the model's bar."""
+    """Refuse a reply whose comment its author took back; one that we took down is no way round the model's bar."""
     comment = session.scalar(select(Submission.id).where(Submission.digest == reply.in_answer_to))
     decision = session.get(Decision, comment) if comment is not None else None
     withdrawal = session.get(Withdrawal, comment) if comment is not None else None
     approved = decision is not None and decision.verdict == Verdict.APPROVE
-    if not approved or (withdrawal is not None and withdrawal.taken_back_by != "operator"):
+    if not approved or (withdrawal is not None and withdrawal.taken_back_by == "author"):
         raise NothingToAnswer(comment)
 
 

@@ -398,24 +398,32 @@ def _ends(session: Session, proposals: Iterable[ProposalRow], without_row: list[
 
 def _reasons(session: Session) -> Iterator[Broken]:
     """Hold what was written about words against the digests that stand on record; erased reasons have no words."""
-    wanted: dict[str, str] = {}
-    for what, key, column in (
-        ("decision", Decision.submission_id, Decision.reason_digest),
-        ("proposal", ProposalRow.id, ProposalRow.reason_digest),
-        ("withdrawal", Withdrawal.submission_id, Withdrawal.reason_digest),
+    wanted: dict[str, tuple[str, int, int | None]] = {}
+    for what, key, submission, column in (
+        ("decision", Decision.submission_id, Decision.submission_id, Decision.reason_digest),
+        ("proposal", ProposalRow.id, ProposalRow.submission_id, ProposalRow.reason_digest),
+        ("withdrawal", Withdrawal.submission_id, Withdrawal.submission_id, Withdrawal.reason_digest),
     ):
-        rows = session.execute(select(key, column).where(column.is_not(None)).order_by(key))
-        wanted |= {str(digest): f"{what} {about}" for about, digest in rows}
+        rows = session.execute(select(key, submission, column).where(column.is_not(None)).order_by(key))
+        for number, of, digest in rows:
+            wanted[str(digest)] = (f"{what} {number}", of, number if what == "proposal" else None)
+    erased = set(session.scalars(select(Erasure.submission_id)))
     for (row,) in _each(session, select(ReasonRow).order_by(ReasonRow.id)):
-        about = wanted.pop(row.digest, None)
-        if about is None:
+        found = wanted.pop(row.digest, None)
+        if found is None:
             yield Broken(f"reason {row.id}", "belongs to nothing on record")
-        elif row.salt is None:
-            if row.reason is not None or row.told is not None:
+            continue
+        about, *place = found
+        if [row.submission_id, row.proposal_id] != place:
+            yield Broken(f"the reason of {about}", "was hung elsewhere")
+        elif row.submission_id in erased:
+            if not row.salt is row.reason is row.told is None:
                 yield Broken(f"the reason of {about}", "holds words again after their erasure")
+        elif row.salt is None:
+            yield Broken(f"the reason of {about}", "has lost its words without an erasure on record")
         elif _salted(row) != row.digest:
             yield Broken(f"the reason of {about}", "holds words that are not those of its digest")
-    for about in wanted.values():
+    for about, *_ in wanted.values():
         yield Broken(f"the reason of {about}", "is gone")
 
 

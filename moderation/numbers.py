@@ -58,17 +58,16 @@ def _postgresql_seconds(element: seconds_between, compiler: SQLCompiler, **how: 
 
 @dataclass(frozen=True, slots=True)
 class Appeals:
-    """How many authors of rejected comments appealed, and what came of it."""
+    """What came of the appeals of authors of rejected comments."""
 
-    made: int
     granted: int
     refused: int
     withdrawn: int
 
     @property
-    def waiting(self) -> int:
-        """Those that nobody has decided on yet."""
-        return self.made - self.granted - self.refused - self.withdrawn
+    def ended(self) -> int:
+        """Those that came to something. How many wait is nobody's to know."""
+        return self.granted + self.refused + self.withdrawn
 
 
 # In what follows *whose* is a query for two columns, the id of a submission and the group that it counts for. What it
@@ -107,10 +106,17 @@ def taken_down(session: Session, whose: Select[int, int]) -> dict[tuple[Group, M
     return {(group, when, Kind(kind), why): count for group, when, kind, why, count in rows}
 
 
-def time_to_decide(session: Session, whose: Select[int, int], kind: Kind) -> dict[tuple[Group, Month], float]:
-    """Return the median seconds from a submission's coming to its decision, by the month of the decision."""
+def decided_ids() -> Select[int]:
+    """Return a query for the ids of all submissions that have their verdict, for use in another."""
+    return select(Decision.submission_id)
+
+
+def time_to_decide(
+    session: Session, whose: Select[int, int], kind: Kind, verdict: Verdict
+) -> dict[tuple[Group, Month], float]:
+    """Return the median seconds from a submission's coming to *verdict* on it, by the month of that."""
     of, newer = whose.subquery(), aliased(Submission)
-    return _medians(
+    return medians(
         session,
         select(
             of.c[1].label("whose"),
@@ -121,7 +127,7 @@ def time_to_decide(session: Session, whose: Select[int, int], kind: Kind) -> dic
         .join(Submission, Submission.id == Decision.submission_id)
         .outerjoin(newer, newer.supersedes == Submission.id)
         .join(of, of.c[0] == func.coalesce(newer.id, Submission.id))
-        .where(Submission.kind == kind.value)
+        .where(Submission.kind == kind.value, Decision.verdict == verdict.value)
         .subquery(),
     )
 
@@ -130,7 +136,7 @@ def time_to_answer(session: Session, whose: Select[int, int]) -> dict[tuple[Grou
     """Return the median seconds from a comment's approval to its reply's coming, by the month in which that came."""
     of = whose.subquery()
     comment = aliased(Submission)
-    return _medians(
+    return medians(
         session,
         select(
             of.c[1].label("whose"),
@@ -147,21 +153,20 @@ def time_to_answer(session: Session, whose: Select[int, int]) -> dict[tuple[Grou
 
 
 def appeals(session: Session) -> Appeals:
-    """Return how many appeals there were and what came of them."""
+    """Return what came of the appeals that ended."""
     made = select(AppealRow.submission_id)
     verdicts = select(Decision.verdict, func.count()).where(Decision.submission_id.in_(made)).group_by(Decision.verdict)
     came_to = {Verdict(verdict): count for verdict, count in session.execute(verdicts)}
     undecided = ~select(Decision.submission_id).where(Decision.submission_id == Withdrawal.submission_id).exists()
     gone = select(func.count()).select_from(Withdrawal).where(Withdrawal.submission_id.in_(made), undecided)
     return Appeals(
-        made=session.scalar(select(func.count()).select_from(AppealRow)) or 0,
         granted=came_to.get(Verdict.APPROVE, 0),
         refused=came_to.get(Verdict.REJECT, 0),
         withdrawn=session.scalar(gone) or 0,
     )
 
 
-def _medians(session: Session, of: Subquery) -> dict[tuple[Group, Month], float]:
+def medians(session: Session, of: Subquery) -> dict[tuple[Group, Month], float]:
     """Return the median of the column `seconds` by `whose` and `month`; SQLite has no function for it."""
     by: list[ColumnElement[Any]] = [of.c.whose, of.c.month]
     ranked = select(

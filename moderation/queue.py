@@ -8,6 +8,7 @@ from typing import TypeVarTuple
 from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from moderation.base import now
 from moderation.records import AppealRow, Decision, Hold, ProposalRow, ReasonRow, Submission, Waiting
 from moderation.types import (
     Appealed,
@@ -173,7 +174,7 @@ def _seen_by_the_desk(
         in_answer_to=Digest(submission.in_answer_to) if submission.in_answer_to else None,
         submitted_at=submission.submitted_at,
         tray=Tray(waiting.tray),
-        proposal=opened(proposal, reason) if proposal is not None else None,
+        proposal=opened(proposal, reason) if proposal is not None and proposal.lapses_at > now() else None,
         held=Held(ModeratorId(hold.moderator_id), hold.held_at) if hold is not None else None,
         appealed=appealed,
     )

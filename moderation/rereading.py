@@ -48,6 +48,8 @@ def awaiting(session: Session, moderator: ModeratorId, *, after: int = 0, limit:
         .where(
             SecondReading.read_at.is_(None),
             SecondReading.submission_id > after,
+            # What was asked for while it waited may have been vetoed since.
+            Decision.verdict == Verdict.APPROVE.value,
             Decision.moderator_id != moderator,
             Withdrawal.submission_id.is_(None),
         )
@@ -75,8 +77,10 @@ def answer(
     row = session.get(SecondReading, submission_id, with_for_update=True)
     if row is None or row.read_at is not None:
         raise NothingToReread(SubmissionId(submission_id))
-    decision = session.get_one(Decision, submission_id)
+    decision = session.get(Decision, submission_id)
     submission = session.get_one(Submission, submission_id)
+    if decision is None or decision.verdict != Verdict.APPROVE or session.get(Withdrawal, submission_id) is not None:
+        raise NothingToReread(SubmissionId(submission_id))
     if decision.moderator_id == moderator:
         raise AnotherModeratorNeeded(SubmissionId(submission_id))
     if seen != submission.digest:

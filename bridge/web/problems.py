@@ -166,10 +166,10 @@ def _is_out_of_reach(error: OperationalError) -> bool:
     """Whether the disk takes no more or the server is not there: both may pass."""
     if "disk I/O" in str(error.orig) or "unable to open" in str(error.orig):
         return True
-    # psycopg's errors have a state, None where no server answered. 08 is a lost connection, 53 a lack of disk, memory
-    # or connections, 57P a server that stops or starts (PostgreSQL, appendix A).
+    # psycopg's errors have a state, None where no server answered (PostgreSQL, appendix A). 08 is a lost connection,
+    # 40 a transaction that gave way to another, 53 a lack of disk, memory or connections, 57P a server that stops.
     state: str | None = getattr(error.orig, "sqlstate", "")
-    return state is None or state.startswith(("08", "53", "57P"))
+    return state is None or state.startswith(("08", "40", "53", "57P"))
 
 
 def _not_what_was_reviewed(refused: errors.NotWhatWasReviewed) -> ResponseReturnValue:

@@ -84,7 +84,7 @@ def test_takes_no_report_of_what_is_not_posted(house: House) -> None:
         with pytest.raises(thread.TakenBack):
             reports.receive_report(house.site, gone, "other", None)
     for nothing in ("0" * 32, "no-such-essay", ""):
-        with pytest.raises(essays.NoSuchEssay):
+        with pytest.raises(thread.NotPublic):
             reports.receive_report(house.site, nothing, "other", None)
     under = house.essay("another")
     letter = house.post("Under it.", slug="another")
@@ -168,3 +168,14 @@ def test_opens_for_its_own_link_only(house: House) -> None:
         with pytest.raises(NoSuchReport):
             reports.made(house.site, wrong)
     assert base.now() >= reports.made(house.site, token).report.reported_at
+
+
+def test_says_that_words_are_gone_whatever_the_page_offered(house: House) -> None:
+    sent = house.post()
+    reports.receive_report(house.site, sent.public_id, "other", None)
+    with house.site.database.sessions.begin() as session:
+        gate.withdraw(session, house.submission(sent.public_id), by="author")
+        (report,) = session.scalars(select(Report)).all()
+    reports.keep_words(house.site, report.id, moderator=house.ada, told="Thank you.")
+    with house.site.database.reading_sessions() as session:
+        assert session.get_one(Report, report.id).outcome == "taken_down"

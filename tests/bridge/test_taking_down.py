@@ -2,15 +2,16 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 from ground.house import REASON, SLUG, House
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
 
 from bridge import comments, essays, reports, takedowns, thread
 from bridge.comments import ReplyStatus
-from bridge.records import Comment, Essay, ReplyRequest, RequestState
+from bridge.records import Comment, Essay, Generation, ReplyRequest, RequestState
 from moderation import ledger
 from moderation.base import Base
 from moderation.errors import AdminNeeded, NoOpenProposal, NoSuchSubmission, NotReleased, NotTheWordsStored, Refused
@@ -227,3 +228,30 @@ def test_ends_in_one_way_when_its_author_takes_it_back_meanwhile(any_house: Hous
         assert request(any_house, sent.public_id) == RequestState.WITHDRAWN
     with any_house.site.database.reading_sessions() as session:
         assert ledger.verify(session)[1] is None
+
+
+def test_waits_for_an_answer_that_is_just_being_recorded(any_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever records holds the request and needs the comment for its row; PostgreSQL would end one of the two."""
+    sent = any_house.post()
+    (to_wait_for,) = any_house.answer()
+    assert to_wait_for
+    submission_id = any_house.submission(sent.public_id)
+    waits, may_go_on = Event(), takedowns.replies.no_longer_asked
+
+    def no_longer_asked(session: Session, comment_id: int) -> None:
+        waits.set()
+        may_go_on(session, comment_id)
+
+    monkeypatch.setattr(takedowns.replies, "no_longer_asked", no_longer_asked)
+    with any_house.site.database.reading_sessions() as session:
+        comment_id = session.scalars(select(Comment.id).where(Comment.public_id == sent.public_id)).one()
+        call = session.scalars(select(Generation).where(Generation.comment_id == comment_id)).one()
+        again = {each.key: getattr(call, each.key) for each in Generation.__table__.columns if each.key != "id"}
+    with ThreadPoolExecutor(1) as thread:
+        with any_house.site.database.sessions.begin() as session:
+            session.get(ReplyRequest, comment_id, with_for_update=True)
+            acting = thread.submit(take_down, any_house, submission_id)
+            if session.get_bind().dialect.name == "postgresql":
+                assert waits.wait(30)  # SQLite's one writer does not let it begin.
+            session.execute(insert(Generation).values(again))
+        assert acting.result(30) is Rejection.DECIDED

@@ -10,7 +10,6 @@ from bridge import comments, essays, transparency, voices
 from bridge.records import Reply, ReplyRequest, RequestState
 from bridge.transparency import Counted, Month, VoiceNumbers
 from bridge.voices import NewVoice
-from moderation.numbers import Appeals
 
 
 def count(house: House) -> Counted:
@@ -39,7 +38,17 @@ def test_counts_letters_answers_and_verdicts(any_house: House) -> None:
     assert (month.approved, dict(month.rejected)) == (4, {"spam": 2, "abuse": 1})
     assert (month.asked, month.answered, month.declined, month.withheld, month.failed) == (4, 2, 1, 1, 0)
     assert (month.posted, dict(month.vetoed), month.essays_posted) == (1, {"harm": 1}, 1)
-    for measured in (month.letter_to_decision, month.decision_to_answer, month.answer_to_decision):
+    house.post("Six?")
+    house.answer("Nobody decided on this one.")
+    assert this_month(house).answered == 2
+    for measured in (
+        month.letter_to_approval,
+        month.letter_to_rejection,
+        month.approval_to_answer,
+        month.approval_to_decline,
+        month.answer_to_approval,
+        month.answer_to_veto,
+    ):
         assert measured is not None
         assert 0 <= measured < 60
 
@@ -152,8 +161,4 @@ def test_tells_programs_the_same(house: House) -> None:
         "taken_back": 0,
     }
     assert voice["months"][0]["answers"]["approved"] == 1
-    assert told["appeals"] == {"made": 0, "granted": 0, "refused": 0, "withdrawn": 0, "waiting": 0}
-
-
-def test_knows_what_waits_of_the_appeals() -> None:
-    assert Appeals(made=5, granted=1, refused=2, withdrawn=1).waiting == 1
+    assert told["appeals"] == {"decided_or_withdrawn": 0, "granted": 0, "refused": 0, "withdrawn": 0}

@@ -224,7 +224,7 @@ class Gate(RuleBasedStateMachine):
             comment = self.known[it].to
             assert comment is not None
             assert self.known[comment].state is State.WITHDRAWN
-            assert self.known[comment].taken_back_by != "operator"
+            assert self.known[comment].taken_back_by == "author"
         except AnotherModeratorNeeded:
             assert self._rejected_it_before(it, by)
         except Refused as refusal:

@@ -278,6 +278,29 @@ def test_finds_other_words_in_the_place_of_a_written_reason(open_vault: Connecti
     assert tried > 4
 
 
+def test_finds_a_written_reason_that_was_emptied_or_hung_elsewhere(
+    lived: SimpleNamespace, open_vault: Connection
+) -> None:
+    reasons = Base.metadata.tables["reasons"]
+    erased = {lived.us.erased, lived.us.first_erased}
+    tried = 0
+    for row in rows(open_vault, reasons):
+        emptied = {"salt": None, "reason": None, "told": None}
+        elsewhere = {"submission_id": lived.us.essay}
+        other_proposal = {"proposal_id": None if row["proposal_id"] else 10**6}
+        for change in (emptied, elsewhere, other_proposal):
+            if change is emptied and row["submission_id"] in erased:
+                continue
+            with open_vault.begin_nested() as savepoint:
+                open_vault.execute(update(reasons).where(reasons.c.id == row["id"]).values(change))
+                broken = verified(open_vault)
+                assert broken is not None, (row, change)
+                assert broken.where.startswith("the reason of "), broken
+                savepoint.rollback()
+            tried += 1
+    assert tried > 9
+
+
 def test_finds_that_a_written_reason_is_gone_or_belongs_to_nothing(open_vault: Connection) -> None:
     reasons = Base.metadata.tables["reasons"]
     for row in rows(open_vault, reasons):

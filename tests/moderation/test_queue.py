@@ -110,3 +110,12 @@ def test_shows_only_the_newest_of_several_proposals(sqlite_vault: Vault) -> None
     assert shown is not None
     assert shown.proposal is not None
     assert shown.proposal.code == "broken"
+
+
+def test_shows_a_proposal_that_lapsed_as_one_no_more(vault: Vault) -> None:
+    """Before the sweep has put it on record, too: what it offers, the gate would refuse."""
+    reply = vault.reply()
+    vault.reject(reply, lapse=timedelta(0))
+    shown = pending(vault, reply)
+    assert shown is not None
+    assert shown.proposal is None

@@ -103,3 +103,27 @@ def test_refuses_what_is_no_second_reading(vault: Vault) -> None:
     answer(vault, comment)
     with pytest.raises(NothingToReread):
         answer(vault, comment, by=2)
+
+
+def test_passes_over_what_was_vetoed_after_it_was_asked_for(vault: Vault) -> None:
+    vetoed = [vault.reply(f"Number {number}.") for number in range(3)]
+    with vault.database.sessions.begin() as session:
+        for reply in vetoed:
+            rereading.ask_again(session, reply)
+    with pytest.raises(NothingToReread):
+        answer(vault, vetoed[0], by=2)
+    for reply in vetoed:
+        vault.reject(reply)
+        vault.reject(reply, by=1)
+    good = asked(vault)
+    assert awaiting(vault, 2, limit=3) == [good]
+    with pytest.raises(NothingToReread):
+        answer(vault, vetoed[0], by=2)
+    assert agreement(vault) == (0, 0)
+
+
+def test_takes_no_second_reading_of_what_is_out_no_more(vault: Vault) -> None:
+    comment = asked(vault)
+    vault.withdraw(comment)
+    with pytest.raises(NothingToReread):
+        answer(vault, comment)

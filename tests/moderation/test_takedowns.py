@@ -229,12 +229,22 @@ def test_does_not_take_a_reply_down_with_its_comment(vault: Vault) -> None:
     assert vault.state(pending) is State.PENDING
 
 
-def test_lets_a_reply_out_whose_comment_an_operator_took_down(vault: Vault) -> None:
+@pytest.mark.parametrize("by", ["operator", "law"])
+def test_lets_a_reply_out_whose_comment_was_taken_down(vault: Vault, by: str) -> None:
     """Otherwise one admin, by taking the comment down, would have vetoed the reply alone."""
     comment = vault.comment()
     vault.approve(comment)
     reply = vault.reply(to=comment)
-    take_down(vault, comment, reason="She asked us to.")
+    with vault.database.sessions.begin() as session:
+        takedowns.take_down(
+            session,
+            comment,
+            moderator=vault.people[ADMIN],
+            seen=vault.digest(comment),
+            code="personal_data",
+            reason="She asked us to.",
+            by=by,
+        )
     vault.approve(reply)
     assert reply in vault.released(reply)
 

@@ -411,6 +411,22 @@ def test_has_an_answer_read_again_that_was_read_a_second_time_before(settled: Wo
         assert [each.id for each in rereading.awaiting(session, settled.people[1])] == [reply.submission_id]
 
 
+def test_has_an_answer_read_again_that_was_on_its_way(erasing: Workshop) -> None:
+    first = erasing.asked(f"I am {CANARY}.")
+    erasing.sit(ScriptedModel(message("To first.")))
+    erasing.approve_reply(first)
+    later = erasing.asked("After it.")
+
+    async def meanwhile(_: int) -> None:
+        assert erase(erasing, first).to_reread == 0
+
+    erasing.sit(ScriptedModel(message("As the letter before said."), meanwhile=meanwhile))
+    erasing.approve_reply(later)
+    with erasing.site.database.reading_sessions() as session:
+        asked = rereading.awaiting(session, erasing.people[1])
+    assert [each.id for each in asked] == [erasing.replies(later)[0].submission_id]
+
+
 def test_asks_for_no_reading_for_a_letter_that_nobody_was_shown(settled: Workshop) -> None:
     waiting = settled.letter("Never posted.")
     settled.asked()

@@ -270,7 +270,7 @@ def test_shows_readers_the_numbers(house: House, client: FlaskClient) -> None:
     page = client.get("/transparency")
     assert page.status_code == 200
     told = text(page)
-    for words in ("In numbers", "takes 2 people who agree", "1 (spam 1)", "Test Voice", "Nobody has appealed yet"):
+    for words in ("In numbers", "takes 2 people who agree", "1 (spam 1)", "Test Voice", "No appeal"):
         assert words in told
     assert "Ada" not in told
     rows = [["".join(cell.itertext()) for cell in row] for row in tree(page).iter("tr")]
@@ -309,9 +309,12 @@ def test_gives_programs_the_numbers(house: House, client: FlaskClient) -> None:
     assert told["veto_quorum"] == 2
     assert told["voices"][0]["months"][0]["answers"]["approved"] == 1
     assert set(told["voices"][0]["months"][0]["median_seconds"]) == {
-        "letter_to_decision",
-        "decision_to_answer",
-        "answer_to_decision",
+        "letter_to_approval",
+        "letter_to_rejection",
+        "approval_to_answer",
+        "approval_to_decline",
+        "answer_to_approval",
+        "answer_to_veto",
     }
 
 
