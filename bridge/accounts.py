@@ -13,6 +13,8 @@ from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import CursorResult, delete, func, select, update
 from sqlalchemy.orm import Session
 
+from bridge import words
+from bridge.comments import reserved_names
 from bridge.keys import Keys, fingerprint
 from bridge.records import ApiToken, Claim, FsRefreshTracker, HouseRule, Role, User, WebAuthn
 from moderation import ledger, moderators
@@ -55,6 +57,20 @@ class NoSuchPerson(AccountRefused):
 
     def __init__(self) -> None:
         super().__init__("There is no such person here. Nothing was changed.")
+
+
+class NotAnAdmin(AccountRefused):
+    """Raised when who asks for an admin's act is none any more, whatever they were when they asked."""
+
+    def __init__(self) -> None:
+        super().__init__("You are no longer an admin here. Nothing was changed. Ask another admin to do it.")
+
+
+class SignedOutMeanwhile(AccountRefused):
+    """Raised when an account's sessions ended between a request's arrival and what it would have changed."""
+
+    def __init__(self) -> None:
+        super().__init__("You were signed out meanwhile. Nothing was changed. Sign in and try again.")
 
 
 class NoSuchToken(AccountRefused):
@@ -153,14 +169,30 @@ def add_moderator(
     name: str | None = None,
     by: ModeratorId | None = None,
 ) -> ModeratorId:
-    """Make an account and its moderator. Raises `AccountRefused` or `moderators.NameTaken`.
+    """Make an account and its moderator, or take one that was deactivated into use again. Raises `AccountRefused`.
 
-    Without a password nobody signs in with it before an invitation is used.
+    Without a password nobody signs in with it before an invitation is used. Who comes back keeps the name that stands
+    with their decisions, and nothing that signed them in before.
     """
     address = _address(email)
-    if session.scalar(select(User.id).where(User.email == address)) is not None:
+    # Of two admins who invite the same person at once, the second finds them here.
+    ledger.take_head(session)
+    _ask_whether_admin(session, by)
+    known = session.scalar(select(User).where(User.email == address))
+    if known is not None and known.active:
         raise AccountRefused(f"{address} is a moderator already. `emeritus moderator list` shows them.")
-    moderator = moderators.add(session, name or address.partition("@")[0], role)
+    if known is not None:
+        moderator = ModeratorId(known.moderator_id)
+        if name is not None and name != moderators.named(session, [moderator])[moderator].name:
+            raise AccountRefused(
+                f"{address} was a moderator here under another name, which stands with what they decided. Nothing was "
+                "changed. Leave the name out."
+            )
+        _take_back(session, known, by=by)
+        known.password = None if password is None else _hash_of(password)
+        _give_role(session, known, role, by=by)
+        return moderator
+    moderator = moderators.add(session, _name(session, name or address.partition("@")[0]), role)
     user = User(
         email=address,
         password=None if password is None else _hash_of(password),
@@ -175,12 +207,38 @@ def add_moderator(
     return moderator
 
 
-def set_password(session: Session, user_id: int, password: Hashed, *, by: ModeratorId | None = None) -> None:
-    """Give an account another password. Its sessions end, and its links from mail."""
+def invited_again(session: Session, user_id: int, *, by: ModeratorId) -> User:
+    """Return an account for which another invitation may be sent: nobody has set a password for it.
+
+    One that was deactivated is in use again, with nothing that signed its owner in before. Raises `AccountRefused`.
+    """
     user = _locked(session, user_id)
+    _ask_whether_admin(session, by)
+    if not user.active:
+        _take_back(session, user, by=by)
+    elif user.password is not None:
+        raise AccountRefused("This person has set a password already. No mail was sent.")
+    return user
+
+
+def set_password(
+    session: Session,
+    user_id: int,
+    password: Hashed,
+    *,
+    by: ModeratorId | None = None,
+    admitted_as: str | None = None,
+) -> str:
+    """Give an account another password. Its sessions end, and its links from mail; return what new sessions name.
+
+    *admitted_as*, here and below, is what the session named that asks for it: where sessions have ended since, as after
+    a reset, `SignedOutMeanwhile` is raised.
+    """
+    user = _locked(session, user_id, admitted_as=admitted_as)
     user.password = password.hash
     _end_everything(session, user)
     ledger.record_access(session, AccessEvent.PASSWORD_CHANGED, moderator=ModeratorId(user.moderator_id), by=by)
+    return user.fs_uniquifier
 
 
 def reset_password(session: Session, email: str, password: str | Hashed, *, factors: bool = False) -> None:
@@ -200,25 +258,22 @@ def deactivate(session: Session, email: str) -> None:
 
 
 def deactivate_person(session: Session, user_id: int, *, by: ModeratorId) -> None:
-    """Take an account out of use, as an admin. Raises `LastAdmin` or `NoSuchPerson`."""
+    """Take an account out of use, as an admin. Raises `LastAdmin`, `NoSuchPerson` or `NotAnAdmin`."""
     user = _locked(session, user_id)
+    _ask_whether_admin(session, by)
     _keep_an_admin(session, user)
     _deactivate(session, user, by=by)
 
 
-def change_role(session: Session, user_id: int, role: str, *, by: ModeratorId) -> None:
-    """Make somebody a moderator or an admin. Raises `LastAdmin`, `NoSuchPerson` or `AccountRefused`."""
+def change_role(session: Session, user_id: int, role: str, *, by: ModeratorId | None) -> None:
+    """Make somebody a moderator or an admin. Raises `LastAdmin`, `NoSuchPerson`, `NotAnAdmin` or `AccountRefused`."""
     if role not in moderators.ROLES:
         raise AccountRefused(f"There is no role of this name; there are {' and '.join(moderators.ROLES)}.")
     user = _locked(session, user_id)
-    moderator = ModeratorId(user.moderator_id)
-    if moderators.named(session, [moderator])[moderator].role == role:
-        return
+    _ask_whether_admin(session, by)
     if role != "admin":
         _keep_an_admin(session, user)
-    moderators.set_role(session, moderator, role)
-    user.roles = [_role(session, role)]
-    ledger.record_access(session, AccessEvent.ROLE_CHANGED, moderator=moderator, by=by)
+    _give_role(session, user, role, by=by)
 
 
 def sign_out_everywhere(session: Session, user_id: int, *, by: ModeratorId | None = None) -> None:
@@ -248,16 +303,6 @@ def moderator_of(session: Session, email: str) -> ModeratorId:
 def of_moderator(session: Session, moderator: ModeratorId) -> User:
     """Return the account of a moderator."""
     return session.scalars(select(User).where(User.moderator_id == moderator)).one()
-
-
-def without_password(session: Session, user_id: int) -> User:
-    """Return an active account that nobody has set a password for yet. Raises `AccountRefused`."""
-    user = session.get(User, user_id)
-    if user is None:
-        raise NoSuchPerson
-    if user.password is not None or not user.active:
-        raise AccountRefused("This person has set a password already, or is no longer active. No mail was sent.")
-    return user
 
 
 def find(session: Session, email: str) -> User | None:
@@ -328,8 +373,9 @@ def needs_second_factor(session: Session) -> bool:
 
 
 def require_second_factor(session: Session, needed: bool, *, by: ModeratorId) -> None:
-    """Decide whether everyone needs a second factor."""
+    """Decide whether everyone needs a second factor. Raises `NotAnAdmin`."""
     ledger.take_head(session)
+    _ask_whether_admin(session, by)
     if needs_second_factor(session) == needed:
         return
     rule = session.get(HouseRule, _EVERYONE_NEEDS_A_FACTOR) or HouseRule(name=_EVERYONE_NEEDS_A_FACTOR)
@@ -349,9 +395,11 @@ def lacks_second_factor(session: Session, user_id: int) -> bool:
     )
 
 
-def set_authenticator(session: Session, user_id: int, secret: str, *, counter: int) -> None:
+def set_authenticator(
+    session: Session, user_id: int, secret: str, *, counter: int, admitted_as: str | None = None
+) -> None:
     """Keep the encrypted *secret* of an authenticator that showed a right code, the one of the time step *counter*."""
-    user = _locked(session, user_id)
+    user = _locked(session, user_id, admitted_as=admitted_as)
     user.tf_primary_method, user.tf_totp_secret, user.totp_counter = "authenticator", secret, counter
     session.flush()
     ledger.record_access(session, AccessEvent.FACTOR_ADDED, moderator=ModeratorId(user.moderator_id))
@@ -378,9 +426,9 @@ def remove_authenticator(session: Session, user_id: int, *, by: ModeratorId | No
     ledger.record_access(session, AccessEvent.FACTOR_REMOVED, moderator=ModeratorId(user.moderator_id), by=by)
 
 
-def add_passkey(session: Session, user_id: int, passkey: WebAuthn) -> None:
+def add_passkey(session: Session, user_id: int, passkey: WebAuthn, *, admitted_as: str | None = None) -> None:
     """Keep a passkey that its device proved to hold."""
-    user = _locked(session, user_id)
+    user = _locked(session, user_id, admitted_as=admitted_as)
     passkey.user_id = user_id
     session.add(passkey)
     session.flush()
@@ -401,17 +449,16 @@ def remove_passkey(session: Session, user_id: int, passkey_id: int) -> None:
 def remove_factors(session: Session, user_id: int, *, by: ModeratorId | None = None) -> None:
     """Forget authenticator, passkeys and recovery codes of somebody who lost them; their sessions end."""
     user = _locked(session, user_id)
-    _forget_authenticator(user)
-    user.mf_recovery_codes = None
-    session.execute(delete(WebAuthn).where(WebAuthn.user_id == user_id))
+    _ask_whether_admin(session, by)
+    _forget_factors(session, user)
     _end_everything(session, user)
     ledger.record_access(session, AccessEvent.FACTOR_REMOVED, moderator=ModeratorId(user.moderator_id), by=by)
 
 
-def new_recovery_codes(session: Session, keys: Keys, user_id: int) -> list[str]:
+def new_recovery_codes(session: Session, keys: Keys, user_id: int, *, admitted_as: str | None = None) -> list[str]:
     """Make recovery codes and return them, this once; they are kept as keyed digests. Earlier ones end."""
     codes = ["-".join(secrets.token_hex(2) for _ in range(4)) for _ in range(CODES)]
-    user = _locked(session, user_id)
+    user = _locked(session, user_id, admitted_as=admitted_as)
     user.mf_recovery_codes = [_code_digest(keys, user_id, code) for code in codes]
     session.flush()
     ledger.record_access(session, AccessEvent.FACTOR_ADDED, moderator=ModeratorId(user.moderator_id))
@@ -460,9 +507,8 @@ def opened(session: Session, keys: Keys, purpose: str, token: str, *, locked: bo
 
 
 def begin_stay(session: Session, user_id: int) -> str:
-    """Note a sign-in and return the secret that its cookie carries; those that ran out are forgotten."""
+    """Note a sign-in and return the secret that its cookie carries."""
     key, at = secrets.token_urlsafe(24), _naive()
-    session.execute(delete(FsRefreshTracker).where(FsRefreshTracker.expires_at <= at))
     session.add(
         FsRefreshTracker(
             user_id=user_id, refresh_family=fingerprint(key), gen=0, name="desk", last_used_at=at, expires_at=at + STAY
@@ -489,6 +535,14 @@ def end_stay(session: Session, key: str) -> None:
     session.execute(delete(FsRefreshTracker).where(FsRefreshTracker.refresh_family == fingerprint(key)))
 
 
+def forget_stays(session: Session) -> None:
+    """Forget the sign-ins that ran out: they open nothing, and were whose they were."""
+    # What somebody else is deleting is left to them: two who delete many rows in two orders wait for each other.
+    ran_out = select(FsRefreshTracker.id).where(FsRefreshTracker.expires_at <= _naive())
+    free = ran_out.with_for_update(skip_locked=True)
+    session.execute(delete(FsRefreshTracker).where(FsRefreshTracker.id.in_(free)))
+
+
 def arrived(session: Session, user_id: int) -> str:
     """Note that somebody signed in, in the ledger too; return the secret of their stay."""
     user = _locked(session, user_id)
@@ -506,9 +560,11 @@ def issue_token(session: Session, email: str, *, scope: str = "full", days: int 
     return issue_token_to(session, _user(session, email).id, scope=scope, days=days)
 
 
-def issue_token_to(session: Session, user_id: int, *, scope: str, days: int = TOKEN_DAYS) -> str:
+def issue_token_to(
+    session: Session, user_id: int, *, scope: str, days: int = TOKEN_DAYS, admitted_as: str | None = None
+) -> str:
     """Make a bearer token of an account and return it, this once. Raises `AccountRefused`."""
-    user = _locked(session, user_id)
+    user = _locked(session, user_id, admitted_as=admitted_as)
     if not user.active:
         raise AccountRefused(f"{user.email} is no longer active.")
     if scope not in SCOPES:
@@ -605,10 +661,59 @@ def _deactivate(session: Session, user: User, *, by: ModeratorId | None) -> None
     ledger.record_access(session, AccessEvent.DEACTIVATED, moderator=moderator, by=by)
 
 
+def _take_back(session: Session, user: User, *, by: ModeratorId | None) -> None:
+    # Whoever had their password, a device or a token when they left must not be let in by their coming back.
+    user.active, user.password = True, None
+    _forget_factors(session, user)
+    session.execute(
+        update(ApiToken).where(ApiToken.user_id == user.id, ApiToken.revoked_at.is_(None)).values(revoked_at=now())
+    )
+    _end_everything(session, user)
+    moderator = ModeratorId(user.moderator_id)
+    moderators.reactivate(session, moderator)
+    ledger.record_access(session, AccessEvent.INVITED, moderator=moderator, by=by)
+
+
+def _give_role(session: Session, user: User, role: str, *, by: ModeratorId | None) -> None:
+    moderator = ModeratorId(user.moderator_id)
+    if moderators.named(session, [moderator])[moderator].role == role:
+        return
+    moderators.set_role(session, moderator, role)
+    user.roles = [_role(session, role)]
+    ledger.record_access(session, AccessEvent.ROLE_CHANGED, moderator=moderator, by=by)
+
+
+def _ask_whether_admin(session: Session, by: ModeratorId | None) -> None:
+    """Raise `NotAnAdmin` unless *by* is an active admin now that the head is taken. The command line is nobody's."""
+    if by is None:
+        return
+    found = moderators.named(session, [by]).get(by)
+    if found is None or not found.active or found.role != "admin":
+        raise NotAnAdmin
+
+
 def _keep_an_admin(session: Session, user: User) -> None:
-    admins = [each.id for each in moderators.everyone(session) if each.active and each.role == "admin"]
-    if admins == [user.moderator_id]:
+    admins = {each.id for each in moderators.everyone(session) if each.active and each.role == "admin"}
+    if user.moderator_id not in admins:
+        return
+    # An invitation that nobody used is no admin who could let anybody in.
+    with_passkey = select(WebAuthn.user_id).where(WebAuthn.user_id == User.id).exists()
+    sign_in = set(session.scalars(select(User.moderator_id).where(User.password.is_not(None) | with_passkey)))
+    if not (admins & sign_in) - {user.moderator_id}:
         raise LastAdmin
+
+
+def _name(session: Session, name: str) -> str:
+    """Return a moderator's name as it will stand with their decisions. Raises `AccountRefused`."""
+    try:
+        return words.author_name(name, reserved=reserved_names(session))
+    except words.NameTaken:
+        raise AccountRefused(
+            "A voice, another moderator or this site already has this name, or one that looks like it. Nothing was "
+            "changed. Choose another name."
+        ) from None
+    except words.WordsRefused as refused:
+        raise AccountRefused(f"{refused} Nothing was changed.") from None
 
 
 def _end_everything(session: Session, user: User) -> None:
@@ -624,6 +729,12 @@ def _has_authenticator(user: User) -> bool:
 
 def _forget_authenticator(user: User) -> None:
     user.tf_primary_method = user.tf_totp_secret = user.totp_counter = None
+
+
+def _forget_factors(session: Session, user: User) -> None:
+    _forget_authenticator(user)
+    user.mf_recovery_codes = None
+    session.execute(delete(WebAuthn).where(WebAuthn.user_id == user.id))
 
 
 def _code_digest(keys: Keys, user_id: int, code: str) -> str:
@@ -653,13 +764,15 @@ def _aware(at: datetime) -> datetime:
     return at.replace(tzinfo=UTC)
 
 
-def _locked(session: Session, user_id: int) -> User:
-    """Return an account for a change that the ledger tells of. Raises `NoSuchPerson`."""
+def _locked(session: Session, user_id: int, *, admitted_as: str | None = None) -> User:
+    """Return an account for a change that the ledger tells of. Raises `NoSuchPerson` or `SignedOutMeanwhile`."""
     # The head first, always: two admins who demote each other do it one after the other, and never wait for each other.
     ledger.take_head(session)
     user = session.get(User, user_id, populate_existing=True)
     if user is None:
         raise NoSuchPerson
+    if admitted_as is not None and user.fs_uniquifier != admitted_as:
+        raise SignedOutMeanwhile
     return user
 
 

@@ -50,10 +50,7 @@ class Invited:
 
 
 def invite(site: Site, email: str, *, role: str, name: str | None = None, by: ModeratorId | None = None) -> Invited:
-    """Make an account without a password and send its owner a link to set one.
-
-    Raises `AccountRefused` or `moderators.NameTaken`.
-    """
+    """Make an account without a password and send its owner a link to set one. Raises `AccountRefused`."""
     with site.database.sessions.begin() as session:
         moderator = accounts.add_moderator(session, email, role=role, name=name, by=by)
         user = accounts.of_moderator(session, moderator)
@@ -74,10 +71,13 @@ def send_invitation(site: Site, email: str) -> str:
     return link
 
 
-def invite_again(site: Site, user_id: int) -> str:
-    """Send another link to somebody who has not set a password yet; return it. Raises `AccountRefused`."""
+def invite_again(site: Site, user_id: int, *, by: ModeratorId) -> str:
+    """Send another link to somebody who has set no password yet, or was deactivated and is taken back; return it.
+
+    Raises `AccountRefused`.
+    """
     with site.database.sessions.begin() as session:
-        user = accounts.without_password(session, user_id)
+        user = accounts.invited_again(session, user_id, by=by)
         link = _link(site, user, INVITATION)
         _put(site, session, user, link, subject="An invitation to the moderators' desk", text=_INVITED)
     site.nudges.nudge_outgoing()

@@ -19,7 +19,7 @@ class NameTaken(Refused):
     """Raised when another moderator already has this name."""
 
     def __init__(self, name: str) -> None:
-        super().__init__("Another moderator already has this name. Choose one with --name.")
+        super().__init__("Another moderator already has this name. Nothing was changed. Choose another name.")
         self.name = name
 
 
@@ -36,6 +36,12 @@ def add(session: Session, name: str, role: str) -> ModeratorId:
 def deactivate(session: Session, moderator: ModeratorId) -> None:
     """Take away the right to decide. Decisions already made stay."""
     session.get_one(ModeratorRow, moderator).active = False
+    session.flush()
+
+
+def reactivate(session: Session, moderator: ModeratorId) -> None:
+    """Give the right to decide back. What was decided before is theirs still."""
+    session.get_one(ModeratorRow, moderator).active = True
     session.flush()
 
 

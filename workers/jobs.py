@@ -8,7 +8,7 @@ from functools import cache
 
 from redis.exceptions import RedisError
 
-from bridge import checkpoints, erasure, outbox, queues, replies, settings, signals, told
+from bridge import accounts, checkpoints, erasure, outbox, queues, replies, settings, signals, told
 from bridge.site import Site, open_site
 from moderation import gate, takedowns
 from workers import posting, rehearsing, screening, sitting
@@ -55,6 +55,7 @@ def sweep() -> str:
     told.tell(site)
     with site.database.sessions.begin() as session:
         outbox.forget_words(session)
+        accounts.forget_stays(session)
         due = outbox.is_any_due(session)
     if due:
         site.nudges.nudge_outgoing()

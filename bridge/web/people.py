@@ -10,17 +10,22 @@ from flask_login import current_user
 from werkzeug.exceptions import NotFound
 
 from bridge import accounts, invitations
-from bridge.accounts import INVITATION, RESET, AccountRefused
+from bridge.accounts import INVITATION, RESET, AccountRefused, SignedOutMeanwhile
 from bridge.invitations import LinkEnded
 from bridge.outbox import MailRefused
 from bridge.web import sign_in
 from bridge.web.access import Access, current_moderator, open_to, site
-from moderation.moderators import NameTaken
 
 people = Blueprint("people", __name__, url_prefix="/desk")
 
 NOTHING: Mapping[str, str] = {}
 _ID = "int(max=2147483647)"
+
+
+# For the library's views as well, which add passkeys.
+@people.app_errorhandler(SignedOutMeanwhile)
+def _signed_out(refused: SignedOutMeanwhile) -> ResponseReturnValue:
+    return render_template("refused.html", status=401, sentence=str(refused), refused=refused), 401
 
 
 # Everybody, for admins
@@ -47,7 +52,7 @@ def invite() -> ResponseReturnValue:
             name=form.get("name", "").strip() or None,
             by=current_moderator().id,
         )
-    except (AccountRefused, NameTaken, MailRefused) as refused:
+    except (AccountRefused, MailRefused) as refused:
         return _people(refused, field="email", written=form), 422
     return _people_again("invited")
 
@@ -56,10 +61,10 @@ def invite() -> ResponseReturnValue:
 @open_to(Access.ADMIN)
 @sign_in.lately
 def invite_again(user_id: int) -> ResponseReturnValue:
-    """Send another link to somebody who has not set a password yet."""
+    """Send another link to somebody who has not set a password yet, or take who was deactivated back."""
     try:
-        invitations.invite_again(site(), user_id)
-    except AccountRefused as refused:
+        invitations.invite_again(site(), user_id, by=current_moderator().id)
+    except (AccountRefused, MailRefused) as refused:
         return _people(refused), 409
     return _people_again("invited")
 
@@ -108,8 +113,11 @@ def remove_factors(user_id: int) -> ResponseReturnValue:
 @sign_in.lately
 def require_second_factor() -> ResponseReturnValue:
     """Decide whether everyone needs a second factor."""
-    with site().database.sessions.begin() as session:
-        accounts.require_second_factor(session, request.form.get("needed") == "yes", by=current_moderator().id)
+    try:
+        with site().database.sessions.begin() as session:
+            accounts.require_second_factor(session, request.form.get("needed") == "yes", by=current_moderator().id)
+    except AccountRefused as refused:
+        return _people(refused), 409
     return _people_again("rule")
 
 
@@ -135,8 +143,10 @@ def create_password() -> ResponseReturnValue:
     except AccountRefused as refused:
         return _account(refused, field="new"), 422
     with site().database.sessions.begin() as session:
-        accounts.set_password(session, user_id, hashed, by=current_moderator().id)
-    sign_in.sign_in_again(user_id)
+        named = accounts.set_password(
+            session, user_id, hashed, by=current_moderator().id, admitted_as=sign_in.admitted_as()
+        )
+    sign_in.sign_in_again(user_id, named)
     g.taken = True
     return _account_again("password")
 
@@ -160,7 +170,7 @@ def create_authenticator() -> ResponseReturnValue:
         return _authenticator(sign_in.new_setup(current_user, sealed), wrong=True), 422
     secret, counter = confirmed
     with site().database.sessions.begin() as session:
-        accounts.set_authenticator(session, current_user.id, secret, counter=counter)
+        accounts.set_authenticator(session, current_user.id, secret, counter=counter, admitted_as=sign_in.admitted_as())
     g.taken = True
     return _account_again("authenticator")
 
@@ -191,7 +201,7 @@ def remove_passkey(passkey_id: int) -> ResponseReturnValue:
 def create_recovery_codes() -> ResponseReturnValue:
     """Make recovery codes and show them, this once."""
     with site().database.sessions.begin() as session:
-        codes = accounts.new_recovery_codes(session, site().keys, current_user.id)
+        codes = accounts.new_recovery_codes(session, site().keys, current_user.id, admitted_as=sign_in.admitted_as())
     return render_template("desk/account_codes.html", codes=codes, me=current_moderator())
 
 
@@ -212,7 +222,11 @@ def create_token() -> ResponseReturnValue:
     """Make a token for a program and show it, this once."""
     try:
         with site().database.sessions.begin() as session:
-            token = accounts.issue_token_to(session, current_user.id, scope=request.form.get("scope", ""))
+            token = accounts.issue_token_to(
+                session, current_user.id, scope=request.form.get("scope", ""), admitted_as=sign_in.admitted_as()
+            )
+    except SignedOutMeanwhile:
+        raise
     except AccountRefused as refused:
         return _account(refused, field="scope"), 422
     return render_template("desk/account_token.html", token=token, days=accounts.TOKEN_DAYS, me=current_moderator())

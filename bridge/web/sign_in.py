@@ -52,6 +52,7 @@ from wtforms.validators import InputRequired  # type: ignore[import-untyped]
 
 from bridge import accounts
 from bridge.accounts import ARGON2, PASSWORD_LENGTH, STAY
+from bridge.keys import fingerprint
 from bridge.limits import Bound, Limits, network
 from bridge.records import Role, User, WebAuthn
 from bridge.site import Site
@@ -221,7 +222,7 @@ class Users(SQLAlchemySessionUserDatastore):
         """Keep a passkey, with its entry in the ledger."""
         made = WebAuthn(**passkey, lastuse_datetime=self._at())
         with self._site.database.sessions.begin() as writing:
-            accounts.add_passkey(writing, user.id, made)
+            accounts.add_passkey(writing, user.id, made, admitted_as=admitted_as())
 
     def _at(self) -> Any:
         return current_app.extensions["security"].datetime_factory()
@@ -318,7 +319,13 @@ class PasskeyAnswer(WebAuthnSigninResponseForm):
             self.is_verify = True  # Only here: so that the one kind of passkeys is let do.
         if not super().validate(**kwargs) or self.credential.errors or self.user is None:
             return False
-        return not self.is_secondary or self.user.fs_uniquifier == session.get("tf_user_id")
+        if self.is_secondary and self.user.fs_uniquifier != session.get("tf_user_id"):
+            return False
+        # Devices need not count what they answer, so an answer that was seen would let in once more. The question is
+        # remembered for longer than it can be answered.
+        within: timedelta = current_app.config["SECURITY_WAN_SIGNIN_WITHIN"]
+        once = Bound("passkey's answer", 1, 2 * int(within.total_seconds()))
+        return _limits().take(once, fingerprint(self.challenge))
 
 
 class SecondFactor(TwoFactorSelectForm):
@@ -336,11 +343,21 @@ class NoRescue(TwoFactorRescueForm):
 # Signing in, and what follows from it
 
 
-def sign_in_again(user_id: int) -> None:
-    """Sign somebody in anew whose sessions have just ended by what they did themselves."""
+def admitted_as() -> str:
+    """Return what the session of this request names: an account's sessions name another value once they were ended."""
+    return str(session.get("_user_id", ""))
+
+
+def sign_in_again(user_id: int, named: str) -> None:
+    """Sign somebody in anew whose sessions have just ended by what they did themselves; *named* is what new ones name.
+
+    If these have been ended since as well, by whom it may be, nobody is signed in.
+    """
     store = current_app.extensions["security"].datastore
     store.db.session.rollback()
-    login_user(store.find_user(id=user_id), authn_via=["change"])
+    user = store.find_user(id=user_id)
+    if user is not None and user.fs_uniquifier == named:
+        login_user(user, authn_via=["change"])
 
 
 def is_password(user: User, password: str) -> bool:
@@ -420,6 +437,9 @@ def _arrived(_app: Flask, user: User, authn_via: list[str] | None = None, **_: A
         else:
             session["stay"] = accounts.arrived(writing, user.id)
     session["seen"] = int(time.time())
+    # A cookie that remembers for a year signs nobody in here, since their stay has ended; but it names the account, and
+    # makes each request after sign-out write a session. The library sets one after every passkey, which nobody asked.
+    session.pop("_remember", None)
     g.arrived = user
 
 
@@ -427,6 +447,9 @@ def _left(_app: Flask, **_: Any) -> None:
     """End the stay, so that a copy of its cookie opens nothing."""
     _end_stay()
     session.pop("seen", None)
+    # Else Flask-Login notes it with the next request, a style sheet's perhaps, and that cookie may arrive after the one
+    # with the token of the form that signs in again, and replace it.
+    session["_fresh"] = False
 
 
 def _end_stay() -> None:

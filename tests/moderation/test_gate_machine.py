@@ -395,6 +395,7 @@ class Gate(RuleBasedStateMachine):
             assert state in {State.APPROVED, State.REJECTED}
 
 
+@pytest.mark.slow
 def test_lets_nothing_out_but_approved_words_as_they_were_written(database: Database) -> None:
     # A vault for each run, in one database: ids go on counting, and a run looks at its own only.
     vaults = (Vault(database, people=f"{number}-") for number in range(10_000))

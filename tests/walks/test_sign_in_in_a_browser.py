@@ -46,7 +46,7 @@ def served(sqlite_url: str, tmp_path: Path) -> Iterator[Site]:
     furnish(site)
     with site.database.sessions.begin() as session:
         ada = accounts.of_moderator(session, accounts.moderator_of(session, ADA))
-        accounts.change_role(session, ada.id, "admin", by=accounts.moderator_of(session, ADA))
+        accounts.change_role(session, ada.id, "admin", by=None)
     server.app = create_app(site)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -10,7 +10,7 @@ import pytest
 from ground.workshop import NAME, SECRET, ScriptedModel, Workshop
 from redis import Redis
 
-from bridge import checkpoints, outbox, queues
+from bridge import accounts, checkpoints, outbox, queues
 from bridge.model import PassingTrouble
 from moderation import gate
 from workers import jobs
@@ -120,6 +120,13 @@ def test_gives_the_requests_of_a_lost_worker_to_another(workshop: Workshop) -> N
     assert jobs.sweep() == "1 lost claims, 0 lapsed proposals, 1 essays nudged"
     assert workshop.states() == ["waiting"]
     assert jobs.sweep() == "0 lost claims, 0 lapsed proposals, 1 essays nudged"
+
+
+def test_forgets_sign_ins_that_ran_out(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    swept: list[bool] = []
+    monkeypatch.setattr(accounts, "forget_stays", lambda session: swept.append(session.in_transaction()))
+    jobs.sweep()
+    assert swept == [True]
 
 
 def test_lets_proposals_lapse(workshop: Workshop) -> None:

@@ -795,6 +795,7 @@ def test_waits_for_a_database_that_is_locked(workshop: Workshop, sqlite_url: str
 # kill -9 between any two writes
 
 
+@pytest.mark.slow
 def test_reaches_one_end_wherever_it_is_killed(workshop: Workshop, sqlite_url: str, tmp_path: Path) -> None:
     workshop.asked("Before.", wants_reply=False)
     comment_id = workshop.asked()

@@ -480,7 +480,9 @@ def beset(request: pytest.FixtureRequest, house: House) -> tuple[House, Lived, l
     hostile: str = request.param
     site = house.site
     with site.database.sessions.begin() as session:
-        accounts.add_moderator(session, "dora@desk.example", role="admin", password=PASSWORD, name=f"Dora {hostile}")
+        accounts.add_moderator(
+            session, "dora@desk.example", role="admin", password=PASSWORD, name=f"Dora {hostile}"[:80]
+        )
         dora = accounts.moderator_of(session, "dora@desk.example")
         voice = voices.add(session, NewVoice(f"V {hostile}"[:80], MODEL, hostile, hostile))
         added = essays.submit_essay(

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,12 +15,14 @@ from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from bridge import accounts, invitations, outbox
-from bridge.accounts import INVITATION, RESET, AccountRefused, LastAdmin
+from bridge.accounts import INVITATION, RESET, AccountRefused, LastAdmin, NotAnAdmin, SignedOutMeanwhile
 from bridge.app import create_app
 from bridge.keys import AUTHOR_LINK
 from bridge.records import Claim, Outgoing, User, WebAuthn
+from bridge.web import access
+from bridge.web import sign_in as signing_in
 from bridge.web.access import Access, declared
-from moderation import gate, ledger
+from moderation import gate, ledger, moderators
 from moderation.base import now
 from moderation.types import ModeratorId
 
@@ -35,7 +38,7 @@ def admin(house: House, app: Flask) -> FlaskClient:
 
 def promote(house: House, moderator: ModeratorId) -> None:
     with house.site.database.sessions.begin() as session:
-        accounts.change_role(session, accounts.of_moderator(session, moderator).id, "admin", by=moderator)
+        accounts.change_role(session, accounts.of_moderator(session, moderator).id, "admin", by=None)
 
 
 def user(house: House, email: str) -> User:
@@ -183,6 +186,62 @@ def test_changes_a_password_and_ends_the_other_sessions(house: House, app: Flask
     assert other.get("/desk/").status_code == 302
     assert sign_in(app.test_client(), ADA, NEW).location == "/desk/"
     assert events(house)[-2:] == ["password_changed", "signed_in"]
+
+
+def test_sets_no_password_over_a_reset_that_came_first(
+    house: House, app: Flask, desk: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = accounts.chosen
+
+    def meanwhile(password: str) -> accounts.Hashed:
+        with house.site.database.sessions.begin() as session:
+            accounts.reset_password(session, ADA, accounts.Hashed(accounts.hashed("the-owners-new-words")))
+        return chosen(password)
+
+    page = desk.get("/desk/account")
+    monkeypatch.setattr(accounts, "chosen", meanwhile)
+    refused = form(page, "/password").submit(desk, password=PASSWORD, new=NEW)
+    assert refused.status_code == 401
+    assert "signed out meanwhile" in text(refused)
+    assert desk.get("/desk/account").status_code == 302
+    assert sign_in(app.test_client(), ADA, NEW).status_code == 200
+    assert sign_in(app.test_client(), ADA, "the-owners-new-words").location == "/desk/"
+
+
+def test_signs_nobody_in_whom_a_reset_signed_out(
+    house: House, desk: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = signing_in.sign_in_again
+
+    def meanwhile(user_id: int, named: str) -> None:
+        with house.site.database.sessions.begin() as session:
+            accounts.reset_password(session, ADA, accounts.Hashed("another"))
+        again(user_id, named)
+
+    monkeypatch.setattr(signing_in, "sign_in_again", meanwhile)
+    form(desk.get("/desk/account"), "/password").submit(desk, password=PASSWORD, new=NEW)
+    assert desk.get("/desk/account").status_code == 302
+
+
+def test_changes_no_factor_for_a_session_that_has_ended(
+    house: House, app: Flask, desk: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, setup = desk.get("/desk/account"), desk.get("/desk/account/authenticator")
+    (secret,) = ["".join(each.itertext()) for each in tree(setup).iter("p") if each.get("class") == "code"]
+    shown = str(TOTP(key=secret.replace("-", "")).generate(time=time.time()).token)
+    before = house.contents()
+    monkeypatch.setattr(signing_in, "admitted_as", lambda: "a session of before")
+    for refused in (
+        form(setup, "/authenticator").submit(desk, code=shown),
+        form(account, "/recovery-codes").submit(desk),
+        form(account, "/account/tokens").submit(desk, scope="full"),
+    ):
+        assert refused.status_code == 401
+        assert "signed out meanwhile" in text(refused)
+    made = {"credential_id": b"id", "public_key": b"key", "sign_count": 0, "name": "A key", "usage": "first"}
+    with app.test_request_context(), pytest.raises(SignedOutMeanwhile):
+        app.extensions["security"].datastore.create_webauthn(user(house, ADA), **made)
+    assert house.contents() == before
 
 
 def test_lets_accents_in_a_password_be_typed_either_way(app: Flask, desk: FlaskClient) -> None:
@@ -382,8 +441,11 @@ def test_leaves_one_admin_when_two_demote_each_other(any_house: House) -> None:
     promote(any_house, any_house.ben)
     with any_house.site.database.sessions.begin() as session:
         accounts.change_role(session, user(any_house, BEN).id, "moderator", by=any_house.ada)
+    ada = user(any_house, ADA).id
+    with any_house.site.database.sessions.begin() as session, pytest.raises(NotAnAdmin):
+        accounts.deactivate_person(session, ada, by=any_house.ben)
     with any_house.site.database.sessions.begin() as session, pytest.raises(LastAdmin):
-        accounts.deactivate_person(session, user(any_house, ADA).id, by=any_house.ben)
+        accounts.deactivate_person(session, ada, by=any_house.ada)
 
 
 def test_ends_everything_of_who_is_deactivated_but_what_they_decided(
@@ -406,6 +468,59 @@ def test_ends_everything_of_who_is_deactivated_but_what_they_decided(
     with house.site.database.sessions.begin() as session, pytest.raises(Exception, match="active moderator"):
         gate.approve(session, waiting, moderator=house.ben, seen=house.digest(waiting))
     assert events(house)[-1] == "deactivated"
+
+
+def test_invites_who_was_deactivated_again(house: House, app: Flask, admin: FlaskClient) -> None:
+    cleo = user(house, CLEO)
+    page = admin.get("/desk/people")
+    assert "No longer active, was a moderator" in text(page)
+    assert form(page, f"/people/{cleo.id}/invitation").submit(admin).location == "/desk/people?just=invited"
+    assert len(house.contents()["outgoing"]) == 1
+    assert sign_in(app.test_client(), CLEO).status_code == 200
+    assert follow(app.test_client(), link(house, INVITATION, CLEO)).status_code == 303
+    desk_of_with(app, CLEO, NEW)
+    assert events(house)[-3:] == ["invited", "password_changed", "signed_in"]
+    promote(house, house.ben)
+    form(page, f"/people/{user(house, ADA).id}/role").submit(admin)
+    csrf = form(admin.get("/desk/account"), "/preferences").fields["csrf_token"]
+    assert admin.post(f"/desk/people/{cleo.id}/invitation", data={"csrf_token": csrf}).status_code == 403
+
+
+def test_refuses_a_name_on_the_page_in_a_sentence(house: House, admin: FlaskClient) -> None:
+    before = house.contents()
+    refused = form(admin.get("/desk/people"), "/invitations").submit(admin, email="x@desk.example", name="\u0410da")
+    assert refused.status_code == 422
+    assert "Choose another name" in text(refused)
+    assert house.contents() == before
+
+
+@pytest.mark.parametrize("path", ["second-factor", "role", "factors", "deactivation", "invitation", "invitations"])
+def test_tells_who_was_demoted_meanwhile(
+    house: House, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    promote(house, house.ben)
+    ben = user(house, BEN).id
+    csrf = form(admin.get("/desk/people"), "/invitations").fields["csrf_token"]
+    # The guard let her through; what she asks for comes after another admin's act.
+    found = moderators.named
+    with house.site.database.sessions.begin() as session:
+        accounts.change_role(session, user(house, ADA).id, "moderator", by=house.ben)
+    monkeypatch.setattr(
+        access.moderators,
+        "named",
+        lambda session, ids: (
+            {each: replace(who, role="admin") for each, who in found(session, ids).items()}
+            if session.get_bind() is house.site.database.reading
+            else found(session, ids)
+        ),
+    )
+    before = house.contents()
+    where = path if path in {"second-factor", "invitations"} else f"{ben}/{path}"
+    data = {"csrf_token": csrf, "role": "admin", "email": "eve@desk.example", "needed": "yes"}
+    refused = admin.post(f"/desk/people/{where}", data=data)
+    assert refused.status_code in {409, 422}
+    assert "no longer an admin" in text(refused)
+    assert house.contents() == before
 
 
 def test_removes_the_factors_of_who_lost_them(house: House, app: Flask, admin: FlaskClient) -> None:

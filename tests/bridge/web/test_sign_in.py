@@ -1,5 +1,7 @@
 """Signing in: codes are taken once, what ended stays ended, guessing is slowed and tells nothing (SECURITY, R4, R8)."""
 
+import base64
+import hashlib
 import json
 import logging
 import re
@@ -9,7 +11,10 @@ from datetime import timedelta
 from typing import Any
 
 import argon2
+import cbor2
 import pytest
+from cryptography.hazmat.primitives import hashes as hashes_of
+from cryptography.hazmat.primitives.asymmetric import ec
 from flask import Flask
 from flask.testing import FlaskClient
 from ground.house import ADA, BEN, CLEO, PASSWORD, House, desk_of, form, sign_in, site_over, text, tree
@@ -20,9 +25,10 @@ from werkzeug.test import TestResponse
 from bridge import accounts
 from bridge.app import create_app
 from bridge.limits import Limits
-from bridge.records import FsRefreshTracker, User
+from bridge.records import FsRefreshTracker, User, WebAuthn
 from bridge.web import sign_in as signing_in
 from moderation import ledger
+from moderation.base import now
 
 SESSION, DEVICE = "__Host-session", "__Host-device"
 NOBODY = "nobody@desk.example"
@@ -180,6 +186,109 @@ def test_leads_on_to_where_somebody_wanted_to_go_after_the_code_too(app: Flask, 
         assert other.get("/desk/sign-in/code", query_string={"next": evil}).location == "/desk/sign-in"
 
 
+# Passkeys
+
+
+class Device:
+    """A passkey and the device that holds it, which counts nothing, as those that are synchronised do not."""
+
+    def __init__(self, house: House, email: str) -> None:
+        self.house = house
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        point = self.key.public_key().public_numbers()
+        public = {1: 2, 3: -7, -1: 1, -2: point.x.to_bytes(32, "big"), -3: point.y.to_bytes(32, "big")}
+        made = WebAuthn(
+            credential_id=email.encode(),
+            public_key=cbor2.dumps(public),
+            sign_count=0,
+            backup_state=False,
+            device_type="single_device",
+            lastuse_datetime=now().replace(tzinfo=None),
+            name="A key",
+            usage="first",
+        )
+        self.name = _url64(email.encode())
+        with house.site.database.sessions.begin() as session:
+            accounts.add_passkey(
+                session, accounts.of_moderator(session, accounts.moderator_of(session, email)).id, made
+            )
+
+    def answer(self, asked: TestResponse) -> tuple[str, str]:
+        """Return where the answer to this page's question goes, and the answer."""
+        ((options, action),) = [
+            (each.get("data-options", ""), each.get("action", ""))
+            for each in tree(asked).iter("form")
+            if each.get("data-options")
+        ]
+        said = {
+            "type": "webauthn.get",
+            "challenge": json.loads(options)["challenge"],
+            "origin": self.house.site.settings.address,
+        }
+        client_data = json.dumps(said).encode()
+        present_and_verified = bytes([0b101])
+        held = hashlib.sha256(b"localhost").digest() + present_and_verified + bytes(4)
+        signature = self.key.sign(held + hashlib.sha256(client_data).digest(), ec.ECDSA(hashes_of.SHA256()))
+        response = {
+            "clientDataJSON": _url64(client_data),
+            "authenticatorData": _url64(held),
+            "signature": _url64(signature),
+        }
+        credential = {"id": self.name, "rawId": self.name, "type": "public-key", "response": response}
+        return action, json.dumps(credential)
+
+
+def _url64(some: bytes) -> str:
+    return base64.urlsafe_b64encode(some).rstrip(b"=").decode()
+
+
+def give(client: FlaskClient, action: str, credential: str) -> str | None:
+    """Send a passkey's answer with this browser's own token; return where it leads."""
+    path = "/desk/account" if client.get("/desk/account").status_code == 200 else "/desk/sign-in"
+    tokens = re.findall(r'name="csrf_token"[^>]*value="([^"]+)"', client.get(path).text)
+    return client.post(action, data={"csrf_token": tokens[0], "credential": credential}).location
+
+
+def test_takes_a_passkeys_answer_once(house: House, app: Flask) -> None:
+    device = Device(house, ADA)
+    client = app.test_client()
+    action, credential = device.answer(form(client.get("/desk/sign-in"), "/passkey").submit(client))
+    assert give(client, action, credential) == "/desk/"
+    assert steps(client) is None
+    thief = app.test_client()
+    assert give(thief, action, credential) == "/desk/sign-in/passkey?refused=yes"
+    assert steps(thief) == "/desk/sign-in?next=/desk/"
+    # Nor as a second step, of whoever knows the password, nor to confirm who it is.
+    sign_in(thief)
+    assert give(thief, action, credential) == "/desk/sign-in/passkey?refused=yes"
+    assert steps(thief) == "/desk/sign-in?next=/desk/"
+    again = action.replace("/desk/sign-in/passkey", "/desk/sign-in/again/passkey")
+    assert give(client, again, credential) == "/desk/sign-in/again/passkey?refused=yes"
+
+
+def test_takes_a_passkeys_answer_once_as_a_second_step(house: House, app: Flask) -> None:
+    device = Device(house, ADA)
+    client, thief = app.test_client(), app.test_client()
+    sign_in(client)
+    action, credential = device.answer(form(client.get("/desk/sign-in/passkey"), "/passkey").submit(client))
+    assert give(client, action, credential) == "/desk/"
+    sign_in(thief)
+    assert give(thief, action, credential) == "/desk/sign-in/passkey?refused=yes"
+    assert steps(thief) == "/desk/sign-in?next=/desk/"
+
+
+def test_takes_a_passkeys_answer_once_to_confirm_who_it_is(house: House, app: Flask) -> None:
+    desk = desk_of(app)
+    device = Device(house, ADA)
+    asked = form(desk.get("/desk/sign-in/again/passkey"), "/passkey").submit(desk)
+    action, credential = device.answer(asked)
+    assert give(desk, action, credential) == "/desk/account"
+    assert give(desk, action, credential) == "/desk/sign-in/again/passkey?refused=yes"
+    # The next question is answered anew.
+    asked = form(desk.get("/desk/sign-in/again/passkey"), "/passkey").submit(desk)
+    assert give(desk, *device.answer(asked)) == "/desk/account"
+
+
 # Sessions
 
 
@@ -192,6 +301,29 @@ def test_gives_a_copy_of_a_cookie_no_life_after_sign_out(app: Flask, desk: Flask
     form(desk.get("/desk/"), "/sign-out").submit(desk)
     thief.set_cookie(SESSION, stolen.value)
     assert steps(thief) == "/desk/sign-in?next=/desk/"
+
+
+def test_leaves_no_cookie_that_remembers(house: House, app: Flask) -> None:
+    device = Device(house, ADA)
+    client, other = app.test_client(), app.test_client()
+    action, credential = device.answer(form(client.get("/desk/sign-in"), "/passkey").submit(client))
+    page = client.get("/desk/sign-in")
+    csrf = form(page, "/sign-in").fields["csrf_token"]
+    data = {"csrf_token": csrf, "credential": credential, "remember": "False"}
+    assert client.post(action, data=data).location == "/desk/"
+    ben = form(other.get("/desk/sign-in"), "/sign-in")
+    assert ben.submit(other, email=BEN, password=PASSWORD, remember="y").location == "/desk/"
+    for each in (client, other):
+        assert each.get_cookie(SESSION) is not None
+        assert each.get_cookie("__Host-remember") is None
+
+
+def test_sets_no_cookie_beside_the_forms_after_sign_out(desk: FlaskClient) -> None:
+    form(desk.get("/desk/"), "/sign-out").submit(desk)
+    for path in ("/static/emeritus.css", "/"):
+        with desk.get(path) as response:
+            assert response.headers.getlist("Set-Cookie") == []
+    assert sign_in(desk).location == "/desk/"
 
 
 def test_signs_out_everywhere_at_once(house: House, app: Flask, desk: FlaskClient) -> None:
