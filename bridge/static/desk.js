@@ -20,6 +20,7 @@ let ahead = null;
 let beat = null;
 let signedOut = false;
 let watching = false;
+let looked = Date.now();
 let undoNext = false;
 let quiet = null;
 
@@ -27,6 +28,7 @@ const seconds = (name) => Number(main.dataset[name]);
 const heardKeys = () => main.dataset.shortcuts === "on";
 const verdicts = verdictsOf(main.dataset.me, onVerdict);
 const look = watcher();
+const glance = watcher();
 const openHelp = help(heardKeys, (on) => {
   main.dataset.shortcuts = on ? "on" : "off";
 });
@@ -163,13 +165,23 @@ async function sayWhoReads(takeOver = false) {
 }
 
 async function watch() {
-  if (document.visibilityState !== "visible" || signedOut || busy || watching) return;
+  if (signedOut || busy || watching) return;
+  const seen = document.visibilityState === "visible";
+  if (!seen && Date.now() - looked < seconds("glance") * 1000) return;
   watching = true;
+  looked = Date.now();
   try {
-    await lookAround();
+    if (seen) await lookAround();
+    else await lookAtNumbers();
   } finally {
     watching = false;
   }
+}
+
+/** Keep the title of a tab that nobody looks into true. What else changed is told once it is looked into again. */
+async function lookAtNumbers() {
+  const news = await glance(main.dataset.state);
+  if (news !== null && news !== "signed out") showNumbers(news);
 }
 
 async function lookAround() {
@@ -182,7 +194,7 @@ async function lookAround() {
     quietly("You are signed out, here or in another window. What you wrote stays until you sign in again.");
     return;
   }
-  showNumbers(news.numbers);
+  showNumbers(news);
   await renewList(news.listed);
   if (at !== card) return;
   for (const each of news.listed) {
@@ -193,12 +205,13 @@ async function lookAround() {
   if (news.open !== null && !verdicts.judged(at.id)) newsOf(news.open);
 }
 
-function showNumbers(numbers) {
+function showNumbers({ numbers, title }) {
   for (const place of document.querySelectorAll("[data-number]")) {
     const number = numbers[place.dataset.number];
     if (place.textContent !== number) place.textContent = number;
   }
-  document.title = document.title.replace(/^\([^)]*\)/, `(${numbers.total})`);
+  const place = document.title.slice(document.title.indexOf("Desk"));
+  document.title = `${title} ${title.includes(" ") ? "- " : ""}${place}`;
 }
 
 async function renewList(fresh) {
@@ -453,15 +466,27 @@ function unfold() {
   for (const each of parts) each.open = open;
 }
 
-function press(key) {
-  const why = rejection();
-  if (why !== null && !why.hidden && /^[1-9]$/.test(key)) {
+/** While it is asked why, a digit chooses the reason, and a letter is the first of what somebody writes. */
+function pressAskedWhy(key, why) {
+  if (key === "?") {
+    openHelp();
+    return true;
+  }
+  if (/^[1-9]$/.test(key)) {
     const choice = why.querySelectorAll("input[type=radio]")[Number(key) - 1];
     if (choice === undefined) return false;
     choice.checked = true;
     choice.focus({ preventScroll: true });
     return true;
   }
+  // The browser writes the letter where the focus is once the key was heard.
+  if (/^\p{L}$/u.test(key)) why.elements.reason.focus();
+  return false;
+}
+
+function press(key) {
+  const why = rejection();
+  if (why !== null && !why.hidden) return pressAskedWhy(key, why);
   const acts = {
     j: moveOn,
     k: moveBack,
@@ -483,8 +508,8 @@ listen(press, heardKeys);
 
 document.addEventListener("keydown", (event) => {
   const why = rejection();
-  if (why === null || why.hidden || event.isComposing) return;
-  if (event.key === "Escape" && document.querySelector("dialog[open]") === null) ask(false);
+  if (why === null || why.hidden || event.isComposing || document.querySelector("dialog[open]") !== null) return;
+  if (event.key === "Escape") ask(false);
   else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
     if (!event.repeat) judge(why, true);

@@ -2,6 +2,8 @@
 // hiding or closing the page sends them at once. What the site refuses comes back, with what was written.
 
 const MORE_THAN_A_RELOAD = 1;
+// A browser keeps 64 KiB alive, of all requests together that outlive their page (Fetch, 4.6: HTTP-network-or-cache fetch).
+const AT_ONCE = 40 * 1024;
 
 /** Keep the verdicts of one moderator. *told* is called after each change, with what happened to which verdict. */
 export function verdictsOf(me, told) {
@@ -11,6 +13,13 @@ export function verdictsOf(me, told) {
   const done = new Set();
   let line = Promise.resolve();
   let number = Date.now();
+  let left = false;
+  window.addEventListener("pagehide", () => {
+    left = true;
+  });
+  window.addEventListener("pageshow", () => {
+    left = false;
+  });
 
   function keep() {
     const kept = { held: held.map(({ timer, ...rest }) => rest), returned };
@@ -23,26 +32,31 @@ export function verdictsOf(me, told) {
     told(what, verdict);
   }
 
+  function fetchVerdict(verdict, keepalive) {
+    const body = new URLSearchParams(verdict.fields);
+    const token = document.querySelector("input[name=csrf_token]");
+    if (token !== null) body.set("csrf_token", token.value);
+    return fetch(verdict.action, { method: "POST", body, headers: { Accept: "application/json" }, redirect: "manual", keepalive });
+  }
+
   /** Send one verdict now; with *leaving*, so that it arrives even if this page does not live to see it. */
   async function post(verdict, leaving = false) {
-    const fields = new URLSearchParams(verdict.fields);
-    const token = document.querySelector("input[name=csrf_token]");
-    if (token !== null) fields.set("csrf_token", token.value);
     let answer = null;
     let said = {};
     try {
-      answer = await fetch(verdict.action, {
-        method: "POST",
-        body: fields,
-        headers: { Accept: "application/json" },
-        redirect: "manual",
-        keepalive: leaving,
+      answer = await fetchVerdict(verdict, leaving).catch((error) => {
+        if (!leaving) throw error;
+        // More than a browser keeps alive. The page may live on: it may only be hidden.
+        verdict.tries += 1;
+        return fetchVerdict(verdict, false);
       });
       if (answer.headers.get("Content-Type")?.includes("json")) said = await answer.json();
     } catch {
       // Nobody answered, or what answered was cut off: said as such below.
     }
     if (!held.includes(verdict)) return;
+    // Cut off by leaving: it stays on the shelf as sent, and whoever takes it up sends it again.
+    if (answer === null && left) return;
     held = held.filter((each) => each !== verdict);
     const came = answer !== null && answer.ok;
     // A verdict that was sent as a page was left is sent again by the next one, which learns that it arrived.
@@ -64,6 +78,17 @@ export function verdictsOf(me, told) {
     return post(verdict, leaving);
   }
 
+  /** Send the oldest that are held, as long as all together are more than can be sent as the page is left. */
+  function sendWhatIsTooMuch() {
+    const waiting = held.filter((each) => each.state === "held" || each.state === "due");
+    let size = waiting.reduce((sum, each) => sum + sizeOf(each), 0);
+    while (size > AT_ONCE && waiting.length > 1) {
+      const oldest = waiting.shift();
+      size -= sizeOf(oldest);
+      begin(oldest, false);
+    }
+  }
+
   return {
     /** Hold a verdict for *seconds*, then send it. */
     give(verdict, seconds) {
@@ -75,6 +100,7 @@ export function verdictsOf(me, told) {
         line = line.then(() => (given.state === "due" ? begin(given, false) : undefined));
       }, seconds * 1000);
       held.push(given);
+      sendWhatIsTooMuch();
       change("held", given);
     },
 
@@ -139,6 +165,10 @@ export function verdictsOf(me, told) {
       return done.has(id) || held.some((each) => each.id === id);
     },
   };
+}
+
+function sizeOf(verdict) {
+  return new URLSearchParams(verdict.fields).toString().length;
 }
 
 function isThe(verdict, what) {

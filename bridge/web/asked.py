@@ -57,5 +57,10 @@ def asked_by(moderator: Moderator) -> Asked:
 
 def number(name: str) -> int:
     """Return the parameter *name* as the number of a submission, or 0."""
-    given = request.args.get(name, "0")
+    return positive(request.args.get(name, "0"))
+
+
+def positive(given: str) -> int:
+    """Return what a browser sent as the number of a submission, or 0 if it is none."""
+    # Looked at before it is read: Python refuses to read thousands of digits.
     return int(given) if given.isascii() and given.isdigit() and len(given) < 11 and int(given) <= LARGEST else 0

@@ -12,13 +12,13 @@ from flask import Blueprint, jsonify, make_response, redirect, render_template, 
 from flask.typing import ResponseReturnValue
 
 from bridge import reviews, shortcuts
-from bridge.desk import page
+from bridge.desk import Numbers, page
 from bridge.signals import NAMES
 from bridge.web.access import Access, current_moderator, open_to, site
 from bridge.web.asked import asked_by, number
 from bridge.words import essay_text, essay_title, opening
 from moderation import errors, reasons
-from moderation.types import Digest
+from moderation.types import Digest, Kind
 
 desk = Blueprint("desk", __name__, url_prefix="/desk")
 
@@ -40,8 +40,10 @@ _SHOWN = (
 """The refusals that a page shows above the words; others have a page of their own."""
 _INCOMPLETE = (errors.NothingToAnswer, errors.UnknownReasonCode, errors.ReasonTooShort, errors.ReasonTooLong)
 
-TIMES = {"undo": 10, "settle": 1, "beat": 20, "poll": 4}
-"""The module's seconds: how long it holds a verdict, until a card takes one, between two claims, between two looks."""
+TIMES = {"undo": 10, "settle": 1, "beat": 20, "poll": 4, "glance": 60}
+"""The module's seconds: how long it holds a verdict, until a card takes one, between two claims, between two looks, and
+between two looks at the numbers alone while nobody can see the page."""
+_KINDS = {Kind.COMMENT: ("letter", "letters"), Kind.REPLY: ("answer", "answers"), Kind.ESSAY: ("essay", "essays")}
 
 
 @desk.app_template_filter("essay_opening")
@@ -135,6 +137,16 @@ def choose_shortcuts() -> ResponseReturnValue:
     return redirect(url_for("desk.index", **asked_by(current_moderator()).kept), 303)
 
 
+def in_a_title(numbers: Numbers) -> str:
+    """Return how many wait, as a tab shows it: "(12) 8 letters, 3 answers, 1 essay"."""
+    kinds = [
+        f"{count} {one if str(count) == '1' else many}"
+        for count, (one, many) in ((numbers.kinds[kind], names) for kind, names in _KINDS.items())
+        if count.number
+    ]
+    return f"({numbers.total}) {', '.join(kinds)}".rstrip()
+
+
 def by_module() -> bool:
     """Whether the desk's module asks, which reads JSON."""
     return request.accept_mimetypes.best == "application/json"
@@ -183,6 +195,7 @@ def _page(
     shown = render_template(
         "desk/queue.html",
         desk=found,
+        in_title=in_a_title(found.numbers),
         opened=opened,
         gone=gone,
         wanted=asked.wanted,

@@ -14,7 +14,7 @@ from bridge.claims import Claimed
 from bridge.desk import Numbers, Waits
 from bridge.web.access import Access, current_moderator, open_to, site
 from bridge.web.asked import asked_by, number
-from bridge.web.desk import by_module, refusal
+from bridge.web.desk import by_module, in_a_title, refusal
 from moderation import errors
 from moderation.types import Moderator, State
 
@@ -51,6 +51,7 @@ def state() -> ResponseReturnValue:
     with site().database.reading_sessions() as session:
         now = desk.now(session, me.id, asked.wanted, after=asked.after, open_=number("open"))
     told = {
+        "title": in_a_title(now.numbers),
         "numbers": _numbers(now.numbers),
         "listed": [
             {

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 from ground import chromium
 from ground.house import ADA, BEN, PASSWORD, REASON, House, furnish, site_over
-from ground.visiting import Visit, sign_in, visit
+from ground.visiting import WIDTHS, Visit, sign_in, visit
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 from sqlalchemy import select
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -106,6 +107,19 @@ def approve(page: Page) -> None:
     expect(page.locator("#main[data-seen]")).to_be_attached()
     settle(page)
     page.keyboard.press("a")
+
+
+def look_away(page: Page) -> None:
+    """Let the page believe that its tab is hidden."""
+    page.evaluate(
+        "() => { Object.defineProperty(document, 'visibilityState', { value: 'hidden', configurable: true });"
+        " document.dispatchEvent(new Event('visibilitychange')); }"
+    )
+
+
+def look_back(page: Page) -> None:
+    """Let the page be seen again."""
+    page.evaluate("() => { delete document.visibilityState; document.dispatchEvent(new Event('visibilitychange')); }")
 
 
 def letters(house: House, number: int) -> list[int]:
@@ -393,6 +407,113 @@ def test_brings_a_refused_verdict_back_with_its_words_even_after_a_new_sign_in(
     assert house.state(first) is State.REJECTED
 
 
+@pytest.mark.parametrize("how", ["hidden", "left"])
+def test_sends_what_no_browser_keeps_alive(house: House, at_desk: Callable[..., Visit], how: str) -> None:
+    [first, second] = letters(house, 2)
+    visitor = at_desk()
+    # As beyond 64 KiB, which a browser allows to all requests that outlive their page together (Fetch, 4.6); and, as
+    # some browsers do, it cuts the others off while the page goes away, which still hears of it.
+    visitor.context.add_init_script(
+        "const plain = fetch; let gone = false; addEventListener('pagehide', () => { gone = true; });"
+        "const cut = () => Promise.reject(new TypeError('Failed to fetch'));"
+        "fetch = (to, how) => gone || how?.keepalive ? cut() : plain(to, how);"
+    )
+    page = visitor.go("/desk/")
+    opened(page, "Letter number 1.")
+    approve(page)
+    opened(page, "Letter number 2.")
+    if how == "hidden":
+        look_away(page)
+    else:
+        visitor.go("/about")
+        assert house.state(first) is State.PENDING
+        visitor.go("/desk/")
+    all_sent(page)
+    assert [house.state(first), house.state(second)] == [State.APPROVED, State.PENDING]
+
+
+def test_sends_early_what_would_be_too_much_to_send_at_once(house: House, at_desk: Callable[..., Visit]) -> None:
+    ids = letters(house, 3)
+    page = at_desk().page
+    for number in (1, 2):
+        opened(page, f"Letter number {number}.")
+        settle(page)
+        page.keyboard.press("r")
+        page.keyboard.press("1")
+        page.locator("#reason").fill("ж" * 2000)
+        page.locator("#told").fill("ж" * 2000)
+        page.keyboard.press("Control+Enter")
+    opened(page, "Letter number 3.")
+    expect(page.locator(".strip .clock")).to_be_visible()
+    expect(page.locator(".strip")).not_to_contain_text("on the way")
+    assert [house.state(each) for each in ids] == [State.REJECTED, State.PENDING, State.PENDING]
+
+
+def test_hears_only_what_belongs_to_the_reason_while_it_is_asked_why(
+    house: House, at_desk: Callable[..., Visit]
+) -> None:
+    letters(house, 3)
+    page = at_desk().page
+    opened(page, "Letter number 1.")
+    page.keyboard.press("j")
+    opened(page, "Letter number 2.")
+    expect(page.locator("#main[data-seen]")).to_be_attached()
+    settle(page)
+    page.keyboard.press("r")
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#keys")).to_be_hidden()
+    for each in "ahsjkuxo":
+        page.keyboard.press("2")
+        expect(page.locator("input[name=reason_code][value=abuse]")).to_be_focused()
+        page.keyboard.press(each)
+        expect(page.locator("#reason")).to_be_focused()
+        page.locator("input[name=reason_code]:checked").focus()
+    expect(page.locator("#reason")).to_have_value("ahsjkuxo")
+    expect(page.locator("#rejection")).to_be_visible()
+    expect(page.locator(".strip")).to_have_count(0)
+    opened(page, "Letter number 2.")
+    page.keyboard.press("Escape")
+    expect(page.locator("#rejection")).to_be_hidden()
+    page.keyboard.press("a")
+    expect(page.locator(".strip")).to_contain_text("Approved")
+
+
+def test_decides_once_by_a_double_click(house: House, at_desk: Callable[..., Visit]) -> None:
+    ids = letters(house, 3)
+    page = at_desk().page
+    opened(page, "Letter number 1.")
+    settle(page)
+    page.get_by_role("button", name="Approve").dblclick()
+    opened(page, "Letter number 2.")
+    expect(page.locator(".strip")).not_to_contain_text("on the way")
+    page.clock.run_for(10_000)
+    all_sent(page)
+    assert [house.state(each) for each in ids] == [State.APPROVED, State.PENDING, State.PENDING]
+
+
+def test_keeps_the_title_of_a_hidden_tab_true(house: House, at_desk: Callable[..., Visit]) -> None:
+    page = at_desk().page
+    expect(page).to_have_title(re.compile("^[(]0[)] Desk - "))
+    look_away(page)
+    house.send("A letter that came meanwhile.")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.run_for(50_000)
+    assert asked == []
+    page.clock.run_for(14_000)
+    expect(page).to_have_title(re.compile("^[(]1[)] 1 letter - Desk - "))
+    assert len(asked) == 1
+    expect(page.locator("#waiting li")).to_have_count(0)
+    look_back(page)
+    page.clock.run_for(4000)
+    expect(page.locator("#waiting li")).to_have_count(1)
+    house.send("Another.")
+    page.clock.run_for(4000)
+    expect(page).to_have_title(re.compile("^[(]2[)] 2 letters - Desk - "))
+
+
 def test_hears_a_key_that_is_held_down_once(house: House, at_desk: Callable[..., Visit]) -> None:
     letters(house, 4)
     page = at_desk().page
@@ -494,6 +615,52 @@ def test_ticks_letters_by_key_and_decides_on_them_at_once(house: House, at_desk:
     page.get_by_role("button", name="Approve those ticked").click()
     expect(page.locator(".outcomes")).to_contain_text("2 of 2 approved")
     assert [house.state(each) for each in ids] == [State.APPROVED, State.PENDING, State.APPROVED]
+
+
+def test_keeps_every_button_within_a_narrow_screen_and_apart(house: House, at_desk: Callable[..., Visit]) -> None:
+    for each in ("One.", "Two."):
+        house.post(each)
+    replies = house.answer("An answer to look at twice.")
+    house.reject(replies[1], by=house.ben, code="harm", reason=REASON)
+    answer, vetoed = map(house.submission, replies)
+    letter, _ = letters(house, 2)
+    visitor = at_desk()
+    page = visitor.page
+    page.set_viewport_size(WIDTHS[390])
+    for submission in (letter, answer, vetoed):
+        visitor.go(f"/desk/submissions/{submission}")
+        expect(page.locator("#tabs a").filter(has_text="All")).to_have_text(re.compile("^All 4$"))
+        assert_apart(page, at_least=4)
+    approve(page)
+    expect(page.locator(".strip")).to_be_visible()
+    assert_apart(page, at_least=5)
+
+
+def assert_apart(page: Page, *, at_least: int) -> None:
+    """Check that what can be pressed at the foot of the page is on the screen, tall enough, and covers nothing else."""
+    page.evaluate("scrollTo(0, 0)")
+    found = [each.bounding_box() for each in page.locator(".foot button, .foot a").filter(visible=True).all()]
+    boxes = [(each["x"], each["y"], each["x"] + each["width"], each["y"] + each["height"]) for each in found if each]
+    assert len(boxes) >= at_least
+    for left, top, right, bottom in boxes:
+        assert (left >= 0, right <= 390, bottom <= 844, bottom - top >= 44) == (True, True, True, True)
+    for one, other in combinations(boxes, 2):
+        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_decides_nothing_by_enter_in_a_field(house: House, at_desk: Callable[..., Visit], *, javascript: bool) -> None:
+    [first] = letters(house, 1)
+    page = at_desk(javascript=javascript).go("/desk/letters")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    for field in (page.locator("input[name=ticked]"), page.get_by_label("Insults, threats or hatred")):
+        field.check()
+        field.press("Enter")
+    page.get_by_role("button", name="Reject those ticked").click()
+    expect(page.locator(".outcomes")).to_contain_text("1 of 1 rejected")
+    assert len(sent) == 1
+    assert house.state(first) is State.REJECTED
 
 
 def _public_id(house: House, submission: int) -> str:

@@ -1,15 +1,22 @@
 """Several letters at once, each one decision; and second readings, which are blind and change nothing."""
 
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from random import Random
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from ground.house import BEN, House, Tokens, desk_of, form, text, tree
+from ground.house import BEN, Form, House, Tokens, desk_of, form, site_over, text, tree
+from ground.vault import unlock
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import TestResponse
 
-from bridge import comments, reviews
+from bridge import appeals, comments, db, reviews
+from bridge.app import create_app
 from bridge.comments import Letter
 from bridge.site import Site
 from moderation import rereading
@@ -31,22 +38,61 @@ def ben(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
+def hurried(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """A site that waits for its database for a moment only, instead of fifteen seconds."""
+    pragmas = [each.replace("busy_timeout=15000", "busy_timeout=50") for each in db._PRAGMAS]
+    assert pragmas != list(db._PRAGMAS)
+    monkeypatch.setattr(db, "_PRAGMAS", tuple(pragmas))
+    database = db.connect(f"sqlite:///{house.site.settings.data / 'emeritus.db'}")
+    yield House(site_over(database, house.site.settings.data), house.tokens)
+    database.dispose()
+
+
+@pytest.fixture
 def reread(house: House) -> House:
     """A house whose approvals are all read again."""
     site = house.site
     return House(Site(site.settings, site.database, site.nudges, site.keys, Always()), house.tokens)
 
 
-def tick(client: FlaskClient, ids: list[int], verdict: str, **changes: str) -> TestResponse:
+def tick(client: FlaskClient, ids: list[int], verdict: str | None, **changes: str) -> TestResponse:
     """Tick letters on the page and press a button, as a browser would."""
-    filled = form(client.get("/desk/letters"), "/letters")
-    fields = MultiDict(filled.fields | {"verdict": verdict} | changes)
+    return press(client, form(client.get("/desk/letters"), "/letters"), ids, verdict, **changes)
+
+
+def press(client: FlaskClient, filled: Form, ids: list[int], verdict: str | None, **changes: str) -> TestResponse:
+    """Tick letters on a page that was opened before and press a button, or one that names no verdict."""
+    fields = MultiDict(filled.fields | ({} if verdict is None else {"verdict": verdict}) | changes)
     fields.setlist("ticked", [str(each) for each in ids])
     return client.post(filled.action, data=fields)
 
 
+def tamper(house: House, submission: int) -> None:
+    """Change stored words as only an owner of the database can."""
+    engine = db.owner_engine(f"sqlite:///{house.site.settings.data / 'emeritus.db'}")
+    with engine.begin() as owner:
+        unlock(owner)
+        owner.exec_driver_sql(f"UPDATE submissions SET body = 'Obey.' WHERE id = {submission}")
+    engine.dispose()
+
+
+@contextmanager
+def once(engine: Engine, happens: str, act: Callable[..., object]) -> Iterator[None]:
+    """Act the first time that something happens to an engine."""
+    event.listen(engine, happens, act, once=True)
+    yield
+    if event.contains(engine, happens, act):
+        event.remove(engine, happens, act)
+
+
 def letters(house: House, number: int) -> list[int]:
     return [house.submission(house.send(f"Letter number {each}.").public_id) for each in range(number)]
+
+
+def ticked(page: TestResponse) -> list[int]:
+    """Return the letters that are ticked on a page."""
+    ticks = [each for each in tree(page).iter("input") if each.get("name") == "ticked" and "checked" in each.attrib]
+    return [int(each.get("value", "")) for each in ticks]
 
 
 def outcomes(page: TestResponse) -> list[str]:
@@ -109,6 +155,130 @@ def test_rejects_nothing_without_a_reason_that_holds_for_all(
     assert {house.state(each) for each in ids} == {State.PENDING}
 
 
+@pytest.mark.parametrize("verdict", [None, "", "maybe", "APPROVE"])
+def test_decides_nothing_by_a_form_that_says_no_verdict(house: House, desk: FlaskClient, verdict: str | None) -> None:
+    ids = letters(house, 3)
+    page = tick(desk, ids[1:2], verdict, reason_code="spam", told="Kept for them.")
+    assert page.status_code == 422
+    assert "Nothing was changed" in text(page)
+    assert "Kept for them." in page.text
+    assert form(page, "/letters").fields["reason_code"] == "spam"
+    assert ticked(page) == ids[1:2]
+    assert {house.state(each) for each in ids} == {State.PENDING}
+
+
+def test_approves_nothing_for_a_reason_to_reject(house: House, desk: FlaskClient) -> None:
+    ids = letters(house, 2)
+    page = tick(desk, ids, "approve", reason_code="spam", reason="They sell shoes.")
+    assert page.status_code == 422
+    assert "Nothing was changed" in text(page)
+    assert "They sell shoes." in page.text
+    assert ticked(page) == ids
+    assert {house.state(each) for each in ids} == {State.PENDING}
+    # No browser takes back a choice among radio buttons: it stands no more on the page that says so.
+    again = form(page, "/letters")
+    assert "reason_code" not in again.fields
+    assert press(desk, again, ids, "approve").status_code == 200
+    assert {house.state(each) for each in ids} == {State.APPROVED}
+
+
+def test_keeps_what_was_written_and_the_ticks_of_what_was_not_done(house: House, desk: FlaskClient) -> None:
+    sent = house.send("An appealed letter.")
+    house.reject(sent.public_id, by=house.ada, code="off_topic")
+    appeals.appeal(house.site, sent.public_id, "It is about rest, at its end.")
+    others = letters(house, 2)
+    appealed = house.submission(sent.public_id)
+    written = {"reason_code": "spam", "reason": "They sell shoes.", "told": "No advertising, please."}
+    page = tick(desk, [appealed, others[0]], "reject", **written)
+    assert "1 of 2 rejected" in text(page)
+    assert ticked(page) == [appealed]
+    assert {name: form(page, "/letters").fields[name].strip() for name in written} == written
+    page = press(desk, form(page, "/letters"), others[1:], "reject", **written)
+    assert "1 of 1 rejected" in text(page)
+    assert ticked(page) == []
+    assert "They sell shoes." not in page.text
+
+
+def test_ticks_nothing_again_on_other_words_than_were_seen(house: House, desk: FlaskClient) -> None:
+    [first] = letters(house, 1)
+    page = tick(desk, [first], "approve", **{f"digest-{first}": "0" * 64})
+    assert "not the words that are stored" in text(page)
+    assert ticked(page) == []
+
+
+def test_goes_by_a_number_that_is_none(house: House, desk: FlaskClient) -> None:
+    [first] = letters(house, 1)
+    filled = form(desk.get("/desk/letters"), "/letters")
+    fields = MultiDict(filled.fields | {"verdict": "approve"})
+    fields.setlist("ticked", ["9" * 5000, "99999999999", "-1", "²", "", str(first), str(first)])
+    page = desk.post(filled.action, data=fields)
+    assert page.status_code == 200
+    assert "1 of 1 approved" in text(page)
+
+
+def test_tells_of_each_letter_that_the_records_could_not_be_reached(
+    hurried: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = letters(hurried, 3)
+    desk = desk_of(create_app(hurried.site))
+    filled = form(desk.get("/desk/letters"), "/letters")
+    written = {"reason_code": "spam", "told": "No advertising, please."}
+    with closing(sqlite3.connect(hurried.site.settings.data / "emeritus.db", isolation_level=None)) as other:
+        with once(hurried.site.database.writing, "checkin", lambda *_: other.execute("BEGIN IMMEDIATE")):
+            page = press(desk, filled, ids, "reject", **written)
+        other.execute("ROLLBACK")
+    assert page.status_code == 200
+    assert "1 of 3 rejected" in text(page)
+    assert ["Send it again" in each for each in outcomes(page)] == [False, True, True]
+    # Nobody waits for the last one: it would have been in vain as well.
+    assert len([each for each in caplog.records if each.name == "bridge.web.letters"]) == 1
+    assert [hurried.state(each) for each in ids] == [State.REJECTED, State.PENDING, State.PENDING]
+    again = form(page, "/letters")
+    assert ticked(page) == ids[1:]
+    assert "2 of 2 rejected" in text(press(desk, again, ticked(page), "reject"))
+
+
+def test_tells_what_was_decided_even_if_no_letter_can_be_shown(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(db._POOL, "pool_timeout", 0.05)
+    database = db.connect(f"sqlite:///{house.site.settings.data / 'emeritus.db'}")
+    beside = House(site_over(database, house.site.settings.data), house.tokens)
+    ids = letters(beside, 2)
+    desk = desk_of(create_app(beside.site))
+    filled = form(desk.get("/desk/letters"), "/letters")
+    busy: list[Connection] = []
+
+    def take_all(*_: object) -> None:
+        try:
+            while True:
+                busy.append(database.reading.connect())
+        except PoolTimeout:
+            return
+
+    with once(database.writing, "checkin", take_all):
+        page = press(desk, filled, ids, "approve")
+    for connection in busy:
+        connection.close()
+    assert page.status_code == 503
+    assert "1 of 2" in text(page)
+    assert "Nothing was changed" not in text(page)
+    assert [beside.state(each) for each in ids] == [State.APPROVED, State.PENDING]
+    database.dispose()
+
+
+def test_tells_of_words_that_are_not_those_of_their_digest_and_decides_on_the_others(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = letters(house, 2)
+    desk = desk_of(create_app(house.site))
+    filled = form(desk.get("/desk/letters"), "/letters")
+    tamper(house, first)
+    page = press(desk, filled, [first, second], "approve")
+    assert "1 of 2 approved" in text(page)
+    assert "not as it was sent" in outcomes(page)[0]
+    assert [house.state(each) for each in (first, second)] == [State.PENDING, State.APPROVED]
+    assert [each.levelname for each in caplog.records if each.name == "bridge.web.letters"] == ["CRITICAL"]
+
+
 def test_decides_on_no_models_words_among_letters(house: House, desk: FlaskClient) -> None:
     house.post("Seen.")
     (reply,) = house.answer("An answer.")
@@ -127,6 +297,20 @@ def test_goes_on_after_a_page_of_letters(house: House, desk: FlaskClient, monkey
     page = text(desk.get(later))
     assert "Letter number 2." in page
     assert "Letter number 1." not in page
+
+
+def test_decides_nothing_by_enter(reread: House, desk: FlaskClient, ben: FlaskClient) -> None:
+    reread.post("One.")
+    letters(reread, 1)
+    for page in (desk.get("/desk/letters"), ben.get("/desk/again")):
+        (asked,) = [
+            each
+            for each in tree(page).iter("form")
+            if "/desk/letters" in each.get("action", "") or "/again/" in each.get("action", "")
+        ]
+        # What Enter in a field presses (HTML, implicit submission). It names no verdict.
+        first = next(asked.iter("button"))
+        assert (first.get("formmethod"), first.get("name")) == ("dialog", None)
 
 
 # Second readings
@@ -191,6 +375,19 @@ def test_notes_what_a_second_reader_would_have_done_and_changes_nothing(reread: 
         assert rereading.agreement(session) == (1, 2)
     assert {reread.state(each) for each in ids} == {State.APPROVED}
     assert "Nothing waits" in text(ben.get("/desk/again"))
+
+
+@pytest.mark.parametrize("said", [{}, {"verdict": "maybe"}, {"verdict": "approve", "reason_code": "spam"}])
+def test_takes_no_second_reading_that_says_neither_the_one_nor_the_other(
+    reread: House, ben: FlaskClient, said: dict[str, str]
+) -> None:
+    submission = reread.submission(reread.post("One.").public_id)
+    refused = form(ben.get("/desk/again"), f"/again/{submission}").submit(ben, **said)
+    assert refused.status_code == 422
+    assert "Nothing was changed" in text(refused)
+    assert "reason_code" not in form(refused, f"/again/{submission}").fields
+    with reread.site.database.reading_sessions() as session:
+        assert rereading.agreement(session) == (0, 0)
 
 
 def test_takes_no_second_reading_by_who_approved(reread: House, desk: FlaskClient, ben: FlaskClient) -> None:

@@ -107,7 +107,24 @@ def test_counts_no_further_than_it_must(house: House, desk: FlaskClient, monkeyp
     page = desk.get("/desk/")
     assert numbers(page)["total"] == "2+"
     (title,) = tree(page).iter("title")
-    assert (title.text or "").startswith("(2+) Desk")
+    assert (title.text or "").startswith("(2+) 2+ letters - Desk - ")
+
+
+def test_counts_each_kind_in_the_title(house: House, desk: FlaskClient) -> None:
+    def title() -> str:
+        (found,) = tree(desk.get("/desk/")).iter("title")
+        told = desk.get("/desk/state").get_json()["title"]
+        assert (found.text or "").startswith(f"{told} - Desk - " if told != "(0)" else "(0) Desk - ")
+        return str(told)
+
+    assert title() == "(0)"
+    house.post("Seen.")
+    house.answer("An answer.")
+    house.essay("another", released=False)
+    letter(house, "One.")
+    assert title() == "(3) 1 letter, 1 answer, 1 essay"
+    letter(house, "Two.")
+    assert title() == "(4) 2 letters, 1 answer, 1 essay"
 
 
 def test_says_how_long_the_oldest_has_waited(house: House, desk: FlaskClient) -> None:
