@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv
 PYTHON ?= python3
 # First, because they wait more than they work.
-STORIES := tests/walks/
+STORIES := tests/walks/ tests/workers/
 
 .PHONY: help run test check bench install lock format clean
 
