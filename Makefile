@@ -17,7 +17,7 @@ run: $(VENV)/.run ## Set everything up and serve the demonstration on 127.0.0.1:
 
 test: $(VENV)/.dev ## Set everything up and run every test
 	@$(BIN)/python tests/ground/chromium.py >/dev/null
-	@exec $(BIN)/pytest -n 2 --dist loadfile $(STORIES) $(filter-out $(STORIES),$(wildcard tests/*/))
+	@exec $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(STORIES) $(filter-out $(STORIES),$(wildcard tests/*/))
 
 check: $(VENV)/.dev ## The quick ones: format, lint, types, floors, fast tests
 	$(BIN)/ruff format --check .

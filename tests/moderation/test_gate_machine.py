@@ -402,8 +402,8 @@ def test_lets_nothing_out_but_approved_words_as_they_were_written(database: Data
     run_state_machine_as_test(
         lambda: Gate(next(vaults)),  # type: ignore[arg-type]  # Anything that makes one will do.
         settings=settings(
-            max_examples=40,
-            stateful_step_count=60,
+            max_examples=25,
+            stateful_step_count=50,
             derandomize=True,
             deadline=None,
             database=None,
