@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from moderation import gate
 from moderation.base import now
 from moderation.records import Hold, Waiting
-from moderation.types import ModeratorId, SubmissionId
+from moderation.types import ModeratorId
 
 
 def hold(session: Session, submission_id: int, *, moderator: ModeratorId) -> None:
@@ -31,17 +31,6 @@ def hold(session: Session, submission_id: int, *, moderator: ModeratorId) -> Non
 def let_go(session: Session, submission_id: int, *, moderator: ModeratorId) -> None:
     """Put a held submission back among the others. One that is not held stays as it is. Raises what `hold` raises."""
     _end(session, gate.still_waiting(session, submission_id, moderator))
-
-
-def held_by(session: Session, moderator: ModeratorId) -> list[SubmissionId]:
-    """Return what *moderator* holds, oldest first."""
-    rows = session.scalars(
-        select(Waiting.submission_id)
-        .join(Hold, Hold.id == Waiting.hold_id)
-        .where(Hold.moderator_id == moderator)
-        .order_by(Waiting.submission_id)
-    )
-    return [SubmissionId(row) for row in rows]
 
 
 def _end(session: Session, waiting: Waiting) -> None:
