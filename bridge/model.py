@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -30,6 +31,19 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """What the API's headers say of one limit: so many a minute, so many left, all of them back in so many seconds."""
+
+    limit: int
+    remaining: int
+    reset: float
+
+
+RateLimits = Mapping[str, Allowance]
+"""By the names in the headers: requests, tokens, input-tokens, output-tokens; those that were told."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One answer of the model, read whole. `text` is set only when it may be submitted as a reply."""
 
@@ -44,6 +58,7 @@ class Answer:
     rehearsed: bool
     message: dict[str, Any]
     """The message as it came, for the record."""
+    limits: RateLimits = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,9 @@ class Model(Protocol):
     ) -> Answer:
         """Ask once, without trying again. Raises `Trouble`."""
 
+    async def count(self, request: dict[str, Any], *, api_version: str | None) -> int | None:
+        """Return the tokens of a request's prompt; None where that is not served, or not now. Costs nothing."""
+
 
 def storable(text: str) -> str:
     """Return *text* without NUL and halves of surrogate pairs, which a model may write and databases refuse."""
@@ -81,6 +99,11 @@ class Trouble(Exception):
         self.why = storable(why)
         self.error = storable(error)
         """The API's own words and ids, for the record."""
+        self.status: int | None = None
+        self.error_type: str | None = None
+        self.error_code: str | None = None
+        self.request_id: str | None = None
+        self.limits: RateLimits = {}
 
 
 class PassingTrouble(Trouble):

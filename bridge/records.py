@@ -38,6 +38,51 @@ class RequestState(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+class Answering(StrEnum):
+    """A voice's way with what waits."""
+
+    EACH = "each"
+    CHOSEN = "chosen"
+    """It is shown what waits under an essay and picks."""
+
+
+class Calls(StrEnum):
+    """How a voice is called."""
+
+    LIVE = "live"
+    BATCH = "batch"
+    RULE = "rule"
+    """Live where so many wait that the cache pays, else in a batch (MODEL-API, section 2)."""
+
+
+class Endpoint(StrEnum):
+    """Which of the SDK's clients reaches a voice's model."""
+
+    ANTHROPIC = "anthropic"
+    """The Messages API, Anthropic's or a compatible server's."""
+    BEDROCK = "bedrock"
+    VERTEX = "vertex"
+
+
+class Purpose(StrEnum):
+    """What a call to the model was for."""
+
+    REPLY = "reply"
+    CHOICE = "choice"
+    """The voice was shown what waits under an essay and named those it wishes to answer."""
+
+
+class BatchState(StrEnum):
+    """How a message batch stands."""
+
+    SENDING = "sending"
+    """About to be created there; whether it was is not known yet."""
+    SENT = "sent"
+    ENDED = "ended"
+    LOST = "lost"
+    """It never came to be, or its results are gone; what was in it waits again."""
+
+
 class Voice(Base):
     """A retired model that writes here."""
 
@@ -67,6 +112,29 @@ class Voice(Base):
     cost_a_month: Mapped[int | None] = mapped_column()
     replies_a_day: Mapped[int | None] = mapped_column()
     replies_a_month: Mapped[int | None] = mapped_column()
+    replies_a_reader: Mapped[int | None] = mapped_column()
+    """To one reader, from one UTC midnight to the next; None: no bound."""
+    replies_a_thread: Mapped[int | None] = mapped_column()
+    """Under one essay, in the same time."""
+    answering: Mapped[str] = mapped_column(String(8), default=Answering.EACH.value, server_default="each")
+    calls: Mapped[str] = mapped_column(String(8), default=Calls.LIVE.value, server_default="live")
+    depth: Mapped[int] = mapped_column(default=10, server_default="10")
+    """How many letters deep a conversation is answered: 1 is letters about the essay only."""
+    memory_tokens: Mapped[int] = mapped_column(default=6000, server_default="6000")
+    """The most tokens of earlier words, correspondence and essays, that a request carries beside what it must."""
+    endpoint: Mapped[str] = mapped_column(String(16), default=Endpoint.ANTHROPIC.value, server_default="anthropic")
+    base_url: Mapped[str | None] = mapped_column(Text)
+    """Of a compatible server; None: as the worker is set."""
+    key_name: Mapped[str | None] = mapped_column(String(80))
+    """The name of the variable that holds its key in the worker's environment; None: ANTHROPIC_API_KEY."""
+    endpoint_options: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """What Bedrock and Vertex need besides, such as a region."""
+    calls_at_once: Mapped[int | None] = mapped_column()
+    """Over all workers; None: no bound but each worker's own."""
+    requests_a_minute: Mapped[int | None] = mapped_column()
+    """None: what the API's headers say."""
+    input_tokens_a_minute: Mapped[int | None] = mapped_column()
+    output_tokens_a_minute: Mapped[int | None] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
@@ -154,6 +222,8 @@ class ReplyRequest(Base):
     lease: Mapped[str | None] = mapped_column(String(32))
     leased_until: Mapped[float | None] = mapped_column(Float)
     """Seconds since 1970 by the database's clock."""
+    chosen_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When a voice that picks its letters chose this one: it is not shown again, only asked."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     changed_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -162,11 +232,18 @@ class Generation(Base):
     """One call to the model: written before it is made and completed when it ends. One without an end may be billed."""
 
     __tablename__ = "generations"
-    # What a voice spent this month is summed before each of its calls.
-    __table_args__ = (Index("ix_generations_voice_id_started_at", "voice_id", "started_at"),)
+    # What a voice spent this month is summed before each of its calls; the essay asked longest ago comes next.
+    __table_args__ = (
+        Index("ix_generations_voice_id_started_at", "voice_id", "started_at"),
+        Index("ix_generations_essay_id_started_at", "essay_id", "started_at"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     comment_id: Mapped[int] = mapped_column(ForeignKey("comments.id"), index=True)
+    """The comment to be answered; of a choice, the oldest that was shown."""
+    essay_id: Mapped[int | None] = mapped_column(ForeignKey("essays.id"))
+    """Filled in for every call since migration 0003, and by it for those before."""
+    purpose: Mapped[str] = mapped_column(String(8), default=Purpose.REPLY.value, server_default="reply")
     voice_id: Mapped[int] = mapped_column(ForeignKey("voices.id"))
     attempt: Mapped[int] = mapped_column()
     model_asked: Mapped[str] = mapped_column(String(120))
@@ -176,12 +253,22 @@ class Generation(Base):
     sdk_version: Mapped[str] = mapped_column(String(32))
     api_version: Mapped[str] = mapped_column(String(32))
     prompt_version: Mapped[str] = mapped_column(String(32))
+    prefix_id: Mapped[int | None] = mapped_column(ForeignKey("prefixes.id"))
+    """What it shares with other calls; None: all of it stands in `request`."""
     request: Mapped[bytes] = mapped_column(LargeBinary)
     """The body as sent, zlib-compressed JSON; released words stand in it as their submission's id and digest."""
     request_digest: Mapped[str] = mapped_column(String(64))
     """Keyed SHA-256 of the body as sent."""
+    batch_id: Mapped[int | None] = mapped_column(ForeignKey("batches.id"), index=True)
+    """The batch that it was sent in; None: it was sent live."""
+    custom_id: Mapped[str | None] = mapped_column(String(64))
+    """Its name in the batch."""
     response: Mapped[bytes | None] = mapped_column(LargeBinary)
     outcome: Mapped[str | None] = mapped_column(String(32))
+    status: Mapped[int | None] = mapped_column()
+    """Of an HTTP answer that was an error."""
+    error_type: Mapped[str | None] = mapped_column(String(80))
+    error_code: Mapped[str | None] = mapped_column(String(80))
     error: Mapped[str | None] = mapped_column(Text)
     note: Mapped[str | None] = mapped_column(Text)
     """What the model wanted moderators to know. Never public."""
@@ -190,12 +277,68 @@ class Generation(Base):
     input_tokens: Mapped[int | None] = mapped_column()
     cache_read_tokens: Mapped[int | None] = mapped_column()
     cache_write_tokens: Mapped[int | None] = mapped_column()
+    cache_write_hour_tokens: Mapped[int | None] = mapped_column()
+    """Of the ones before, those kept for an hour."""
     output_tokens: Mapped[int | None] = mapped_column()
     cost: Mapped[int | None] = mapped_column()
     """Millionths of a US dollar; None where the voice has no prices."""
     reserved: Mapped[int | None] = mapped_column()
     """The most this call could cost, in the same unit: what it counts for against the budgets until it is settled."""
+    price: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """The row of the price table, or of the voice, that `reserved` and `cost` were reckoned with (`bridge.prices`)."""
+    seconds: Mapped[float | None] = mapped_column(Float)
+    """From the request to the end of its answer, by the worker's own clock; None in a batch."""
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Prefix(Base):
+    """What the requests of a sitting share, kept once; released words stand in it as a recipe's references."""
+
+    __tablename__ = "prefixes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    """SHA-256 of `recipe`: the same beginning is kept once."""
+    recipe: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Showing(Base):
+    """One comment that a voice was shown to choose from, and whether it chose it."""
+
+    __tablename__ = "showings"
+
+    generation_id: Mapped[int] = mapped_column(ForeignKey("generations.id"), primary_key=True, autoincrement=False)
+    comment_id: Mapped[int] = mapped_column(
+        ForeignKey("comments.id"), primary_key=True, autoincrement=False, index=True
+    )
+    number: Mapped[int] = mapped_column()
+    """By which it was called; from 1."""
+    chosen: Mapped[bool | None] = mapped_column()
+    """None until the voice has chosen."""
+
+
+class Batch(Base):
+    """Requests sent together at half the price, and fetched when they are answered (MODEL-API, section 3)."""
+
+    __tablename__ = "batches"
+    __table_args__ = (Index("ix_batches_state_id", "state", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    voice_id: Mapped[int] = mapped_column(ForeignKey("voices.id"))
+    essay_id: Mapped[int] = mapped_column(ForeignKey("essays.id"))
+    lease: Mapped[str] = mapped_column(String(32), unique=True)
+    """Under which the requests in it are claimed while it is away."""
+    remote_id: Mapped[str | None] = mapped_column(String(120), unique=True)
+    """What the API calls it; None until that is known."""
+    state: Mapped[str] = mapped_column(String(8))
+    requests: Mapped[int] = mapped_column()
+    why: Mapped[str | None] = mapped_column(Text)
+    """For moderators, in words, where something went wrong."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    asked_at: Mapped[float | None] = mapped_column(Float)
+    """When the API was last asked how it stands; seconds since 1970 by the database's clock."""
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 

@@ -111,6 +111,20 @@ class Claude(AbstractAsyncContextManager["Claude"]):
             rehearsed=rehearsed,
         )
 
+    async def count(self, request: dict[str, Any], *, api_version: str | None) -> int | None:
+        """Return the tokens of a request's prompt, which is free; None where that is not served, or not now."""
+        headers = {"anthropic-version": api_version} if api_version else {}
+        counted = {name: request[name] for name in ("model", "system", "tools", "tool_choice", "messages")}
+        try:
+            raw = await self._client.messages.with_raw_response.count_tokens(
+                **counted, extra_headers=headers, timeout=httpx2.Timeout(5, connect=5)
+            )
+            told = json.loads(await raw.read())
+        except (anthropic.APIError, ValueError):
+            return None
+        tokens = told.get("input_tokens") if isinstance(told, dict) else None
+        return tokens if isinstance(tokens, int) and tokens > 0 else None
+
     async def serves(self, model: str) -> tuple[bool, str]:
         """Try whether this key may use *model*, by the smallest call there is; say so in a sentence (`doctor`).
 

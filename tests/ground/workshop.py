@@ -210,6 +210,10 @@ class ScriptedModel:
         finally:
             self.now -= 1
 
+    async def count(self, request: dict[str, Any], *, api_version: str | None) -> int | None:
+        """Serve no count."""
+        return None
+
     def comments(self) -> list[str]:
         """Return the comments that were to be answered, in the order of the calls."""
         return [quoted(request)[-1][2]["body"] for request in self.requests]

@@ -54,9 +54,14 @@ def _sqlite(connection: Connection) -> Snapshot:
     found: Snapshot = {}
     for kind, name, table, sql in rows:
         # In CREATE TABLE the order of constraints is a matter of who wrote it: compare them as a set. ALTER TABLE
-        # writes its column behind a comma on the last line.
+        # writes its column behind a comma on the last line, and a constraint within its column.
+        sql = re.sub(
+            r", ([a-z_]+) ([A-Z]+) (CONSTRAINT [a-z_]+) (REFERENCES [a-z]+ \([a-z]+\))",
+            r", \1 \2\n\3 FOREIGN KEY(\1) \4",
+            sql or "",
+        )
         parts = tuple(
-            sorted(re.sub(r"\s+", " ", part).strip(" ,)") for part in re.split(r"\n|, (?=[a-z_]+ [A-Z])", sql or ""))
+            sorted(re.sub(r"\s+", " ", part).strip(" ,)") for part in re.split(r"\n|, (?=[a-z_]+ [A-Z])", sql))
         )
         found.setdefault(kind, set()).add((name, table, parts))
     for table in inspect(connection).get_table_names():
