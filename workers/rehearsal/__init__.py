@@ -4,6 +4,7 @@ It speaks the protocol of the Messages API as far as our workers use it, answers
 and fails on demand in every way the real one has failed. It decides nothing about words; no model is involved.
 """
 
+from workers.rehearsal.account import Spent, Usage
 from workers.rehearsal.calls import Call, Calls
 from workers.rehearsal.faults import Fault, UnknownFault, parse_fault, parse_shares
 from workers.rehearsal.server import REHEARSAL_HEADER, PortTaken, Rehearsal, create_app, running, serve
@@ -18,7 +19,9 @@ __all__ = [
     "PortTaken",
     "Rehearsal",
     "RehearsalSettings",
+    "Spent",
     "UnknownFault",
+    "Usage",
     "create_app",
     "parse_fault",
     "parse_shares",

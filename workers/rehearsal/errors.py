@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from workers.rehearsal.faults import Fault
+
 # The error type that the API sends with each status (its page "Errors"); 4xx absent here are invalid_request_error.
 ERROR_TYPES: Mapping[int, str] = {
     400: "invalid_request_error",
@@ -16,6 +18,17 @@ ERROR_TYPES: Mapping[int, str] = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+
+
+# What the API says with an error code; one code is ours, for a limit that the API tells by its message alone.
+_CODES: Mapping[str, str] = {
+    "enforced_spend_limit_reached": "The organization has crossed the monthly API usage threshold of its API tier.",
+    "contract_spend_limit_reached": "The organization has reached the spend limit of its contract.",
+    "ramp_limit_exceeded": "The request would exceed a ramp limit, which caps how fast usage can grow.",
+    "organization_on_hold": "This organization has been disabled.",
+}
+OWN_SPEND_LIMIT = "own_spend_limit"
+_OWN_SPEND_LIMIT_MESSAGE = "You have reached your specified API usage limits. You will regain access next month."
 
 
 def error_type(status: int) -> str:
@@ -93,3 +106,33 @@ class LimitReached(Refusal):
             f"This request would exceed the rehearsal's limit of {per_minute:,} {limit} per minute.",
             retry_after=str(seconds),
         )
+
+
+class BatchUnknown(Refusal):
+    """Raised when the rehearsal remembers no batch of that id: deleted, or from before it was started."""
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(404, f"batch: {batch_id}")
+
+
+class AskedFor(Refusal):
+    """Raised when a fault asked for a status, with what the API would say; *model_id* is that of a message."""
+
+    def __init__(self, fault: Fault, model_id: object = None) -> None:
+        message = f"Rehearsed: the answer with status {fault.status} that was asked for."
+        details = None
+        if fault.code == OWN_SPEND_LIMIT:
+            message = _OWN_SPEND_LIMIT_MESSAGE
+        elif fault.code:
+            message = _CODES.get(fault.code, message)
+            details = {"error_code": fault.code}
+        elif fault.status == 404 and model_id is not None:
+            message = f"model: {model_id}"
+        super().__init__(fault.status, message, details=details, retry_after=fault.retry_after)
+
+
+class LostOnTheWay(Refusal):
+    """Raised for one of a batch whose connection broke, or (*hanging*) whose answer never came, on the API's side."""
+
+    def __init__(self, *, hanging: bool) -> None:
+        super().__init__(504 if hanging else 500, "Rehearsed: the answer was lost on the way that was asked for.")

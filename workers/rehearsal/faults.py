@@ -48,8 +48,21 @@ class Kind(StrEnum):
     STOP = "stop"
     BLOCK = "block"
     EXPIRE = "expire"  # Of batches; a single message is answered as usual.
+    # Where a voice is to choose among letters; elsewhere these are answered as usual.
+    CHOOSE = "choose"
+    PASS = "pass"  # noqa: S105 - it is a letter that is passed over.
+    CHOOSE_NONE = "choose-none"
+    CHOOSE_ODDLY = "choose-oddly"
+    CHOOSE_SILENCE = "choose-silence"
 
 
+OF_A_CHOICE = frozenset({Kind.CHOOSE_NONE, Kind.CHOOSE_ODDLY, Kind.CHOOSE_SILENCE})
+"""What a letter's last line can do to the call that shows it among others."""
+
+_OF_THE_CONNECTION = frozenset(
+    {Kind.STATUS, Kind.DROP, Kind.CUT, Kind.HANG, Kind.HTML, Kind.BAD_JSON, Kind.HOLES, None}
+)
+_WITHOUT_MEANING_ALONE = OF_A_CHOICE | {Kind.CHOOSE, Kind.PASS}
 _WITH_WORD = frozenset({Kind.STOP, Kind.BLOCK})
 
 
@@ -70,6 +83,11 @@ class Fault:
     drip: float = 0.0
     times: int | None = None
     key: str = ""
+
+    @property
+    def of_the_answer(self) -> bool:
+        """Whether it is the voice that says something unusual, and not the connection or the API that fails."""
+        return self.kind not in _OF_THE_CONNECTION
 
 
 NO_FAULT = Fault()
@@ -169,19 +187,22 @@ class Faults:
         self._chance = chance
         self._spent: Counter[str] = Counter()
 
-    def by_header(self, headers: Mapping[str, str]) -> Fault | None:
-        """Return the fault that the request's own header asks for.
+    def by_header(self, headers: Mapping[str, str], *, of_the_answer: bool | None = None) -> Fault | None:
+        """Return the fault that the request's own header asks for, where it is *of_the_answer* or not, as wanted.
 
         Raises `UnknownFault` when the header is there and not in the vocabulary.
         """
         asked = headers.get(FAULT_HEADER)
         if asked is None:
             return None
-        return self._unless_spent(parse_fault(asked), default_key=f"header {asked}")
+        fault = parse_fault(asked)
+        if of_the_answer not in (None, fault.of_the_answer):
+            return None
+        return self._unless_spent(fault, default_key=f"header {asked}")
 
-    def by_letter(self, fault: Fault | None, letter: str, *, continued: bool) -> Fault | None:
+    def by_letter(self, fault: Fault | None, letter: str, *, continued: bool, choosing: bool = False) -> Fault | None:
         """Return the *fault* that a letter's last line asks for, if it still applies."""
-        if fault is None:
+        if fault is None or (fault.kind in _WITHOUT_MEANING_ALONE and not choosing):
             return None
         # Asked once and for all, a note alone would come back for ever: the turn that answers the note has to end.
         if continued and fault.kind is Kind.NOTE_ONLY and fault.times is None:

@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-import re
 import secrets
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from workers.rehearsal.choices import Choice
 from workers.rehearsal.errors import InvalidRequest
-from workers.rehearsal.faults import Fault, Kind, split_letter
+from workers.rehearsal.faults import Fault, Kind
+from workers.rehearsal.letters import CHOOSE, Letter
 from workers.rehearsal.usage import estimate
 from workers.rehearsal.validation import MessageRequest, Tool
 
@@ -23,7 +23,6 @@ NOTE = "note_to_moderators"
 # An answer without words still costs two or three tokens (the API's page "Stop reasons").
 _SILENCE_TOKENS = 3
 
-_OPENING = re.compile(r"\s*<(comment_to_answer[A-Za-z0-9_-]*)>")
 _REHEARSED = "This is a rehearsed answer: no model has read your letter, and none wrote these words."
 _THINKING = "This is rehearsed thinking: nothing was weighed, and the answer was settled beforehand."
 _LONG = (
@@ -52,18 +51,6 @@ class Form(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """What is to be answered: the `words` of a comment without the line that asks for a `fault`.
-
-    `comment` is the comment as it came, None where the request held none (a ping, a call by hand).
-    """
-
-    words: str
-    fault: Fault | None
-    comment: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """What the model's turn holds, and how it ended."""
 
@@ -73,17 +60,6 @@ class Answer:
     stop_sequence: str | None = None
     stop_details: Mapping[str, object] | None = None
     thinking_tokens: int | None = None
-
-
-def letter_in(request: MessageRequest) -> Letter:
-    """Find the letter: the body of the last comment to answer, or else the user's last text."""
-    for text in reversed(request.texts):
-        body = _comment_in(text)
-        if body is not None:
-            words, fault = split_letter(body)
-            return Letter(words, fault, body)
-    words, fault = split_letter(unicodedata.normalize("NFC", request.texts[-1]) if request.texts else "")
-    return Letter(words, fault, None)
 
 
 def compose(request: MessageRequest, letter: Letter, fault: Fault) -> Answer:
@@ -125,6 +101,8 @@ def compose(request: MessageRequest, letter: Letter, fault: Fault) -> Answer:
         case Kind.BLOCK:
             strange: dict[str, object] = {"type": fault.word, "rehearsed": True}
             return _ended(request, [*thinking, _text(_words(Form.PLAIN, letter)), strange], "end_turn")
+    if letter.choice is not None and request.forced_tool in (None, CHOOSE):
+        return _chosen(request, letter.choice, fault)
     if request.forced_tool is not None:
         content = [_tool_use(request.tools[request.forced_tool], f"{_REHEARSED} You wrote: {_quoted(letter)}")]
         return _ended(request, content, "tool_use")
@@ -139,21 +117,18 @@ def compose(request: MessageRequest, letter: Letter, fault: Fault) -> Answer:
     return _ended(request, content, "end_turn")
 
 
-def _comment_in(text: str) -> str | None:
-    """Return the body, in NFC, of the comment that a text block carries; None if it carries none."""
-    opening = _OPENING.match(text)
-    if opening is None:
-        return None
-    end = text.find(f"</{opening[1]}>", opening.end())
-    if end < 0:
-        return None
-    try:
-        comment = json.loads(text[opening.end() : end])
-    except (ValueError, RecursionError):
-        return None
-    if not (isinstance(comment, dict) and isinstance(comment.get("body"), str)):
-        return None
-    return unicodedata.normalize("NFC", comment["body"].encode(errors="replace").decode())
+def _chosen(request: MessageRequest, choice: Choice, fault: Fault) -> Answer:
+    thinking = _thinking(request)
+    match fault.kind:
+        case Kind.CHOOSE_SILENCE:
+            return Answer(thinking, "end_turn", _cost(thinking) + _SILENCE_TOKENS, thinking_tokens=_thought(thinking))
+        case Kind.CHOOSE_NONE:
+            numbers = []
+        case Kind.CHOOSE_ODDLY:
+            numbers = choice.oddly()
+        case _:
+            numbers = choice.chosen()
+    return _ended(request, [*thinking, _used(request.tools[CHOOSE], {"letters": numbers})], "tool_use")
 
 
 def _form(request: MessageRequest, letter: Letter) -> Form:
@@ -204,12 +179,11 @@ def _offered(request: MessageRequest, name: str) -> Tool:
 def _tool_use(tool: Tool, words: str) -> dict[str, object]:
     """Use a tool with *words* in its first property, and with something of the right type in all it requires."""
     fields = tuple(dict.fromkeys([*list(tool.properties)[:1], *tool.required]))
-    return {
-        "type": "tool_use",
-        "id": f"toolu_01{secrets.token_hex(11)}",
-        "name": tool.name,
-        "input": {field: _filled(tool.properties.get(field), words) for field in fields},
-    }
+    return _used(tool, {field: _filled(tool.properties.get(field), words) for field in fields})
+
+
+def _used(tool: Tool, given: Mapping[str, object]) -> dict[str, object]:
+    return {"type": "tool_use", "id": f"toolu_01{secrets.token_hex(11)}", "name": tool.name, "input": dict(given)}
 
 
 def _filled(schema: object, words: str) -> object:

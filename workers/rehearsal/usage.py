@@ -50,7 +50,7 @@ class Reckoning:
         """The tokens that are not read from the cache."""
         return self.input_tokens + self.written_5m + self.written_1h
 
-    def usage(self, output_tokens: int, thinking_tokens: int | None) -> dict[str, object]:
+    def usage(self, output_tokens: int, thinking_tokens: int | None, *, batched: bool = False) -> dict[str, object]:
         """Return the `usage` of the API for this call and what it answered."""
         return {
             "input_tokens": self.input_tokens,
@@ -62,7 +62,7 @@ class Reckoning:
             },
             "output_tokens": output_tokens,
             "output_tokens_details": None if thinking_tokens is None else {"thinking_tokens": thinking_tokens},
-            "service_tier": "standard",
+            "service_tier": "batch" if batched else "standard",
         }
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from workers.rehearsal.errors import InvalidRequest
 from workers.rehearsal.faults import NO_FAULT, Kind, parse_fault
-from workers.rehearsal.replies import Answer, compose, letter_in
+from workers.rehearsal.letters import letter_in
+from workers.rehearsal.replies import Answer, compose
 from workers.rehearsal.validation import MessageRequest, read_message_request
 
 OPUS_3 = "claude-3-opus-20240229"

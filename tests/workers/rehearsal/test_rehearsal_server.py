@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -168,7 +169,7 @@ def test_describes_a_retired_model(stage: Rehearsal) -> None:
     assert model.retires_at.date().isoformat() == "2026-01-05"
 
 
-@pytest.mark.parametrize("path", ["/v1/messages/batches", "/v1/models/claude-4-imaginary", "/elsewhere"])
+@pytest.mark.parametrize("path", ["/v1/messages/batches/msgbatch_01", "/v1/models/claude-4-imaginary", "/elsewhere"])
 def test_answers_404_in_the_apis_shape(stage: Rehearsal, path: str) -> None:
     status, headers, body = raw(
         stage.url + path, method="GET", authorization="Bearer k", anthropic_version="2026-10-21"
@@ -257,6 +258,35 @@ def test_refuses_what_exceeds_its_limits_and_says_for_how_long() -> None:
         # Two a minute: the next one fits in at most thirty seconds.
         assert 1 <= int(refused.value.response.headers["retry-after"]) <= 30
         assert refused.value.response.headers["anthropic-ratelimit-requests-remaining"] == "0"
+
+
+@pytest.mark.parametrize(("model", "reads_count"), [(OPUS_3, True), ("claude-opus-5-5", False)])
+def test_bounds_tokens_and_tells_what_is_left_of_each_limit(model: str, reads_count: bool) -> None:
+    shared = {"type": "text", "text": "p" * 4400, "cache_control": {"type": "ephemeral"}}
+    turn = {"role": "user", "content": [shared, {"type": "text", "text": "tail"}]}
+
+    def left(headers: Any) -> dict[str, int]:
+        names = ("requests", "tokens", "input-tokens", "output-tokens")
+        for name in names:
+            assert datetime.fromisoformat(headers[f"anthropic-ratelimit-{name}-reset"]).tzinfo is not None
+            assert int(headers[f"anthropic-ratelimit-{name}-limit"]) == {"requests": 50, "output-tokens": 4000}.get(
+                name, 3000
+            )
+        return {name: int(headers[f"anthropic-ratelimit-{name}-remaining"]) for name in names}
+
+    with running(RehearsalSettings(latency=0, limits="requests=50,tokens=3000,output-tokens=4000")) as stage:
+        create(stage, turn, model=model)
+        # The prefix is read now: by a retired model's limits that counts as much as writing it.
+        create(stage, turn, model=model)
+        unshared = {"role": "user", "content": "t" * 11_000}
+        with pytest.raises(anthropic.RateLimitError) as refused:
+            create(stage, unshared, model=model)
+        headers = refused.value.response.headers
+        assert 1 <= int(headers["retry-after"]) <= 60
+        rest = left(headers)
+        # Some come back while the test runs, fifty tokens a second: the bounds leave time for that.
+        assert 48 <= rest["requests"] <= 50
+        assert (rest["input-tokens"] < 3000 - 1110 - 10) == reads_count
 
 
 # The faults
@@ -570,7 +600,7 @@ def test_counts_calls_without_words_and_ends_at_a_signal(
     with caller:
         until(lambda: counts()["messages"] == 1)
         digest = hashlib.sha256(b"Wait for me.\n[[hang]]").hexdigest()
-        assert counts() == {"messages": 1, "by_digest": {digest: 1}}
+        assert counts() == {"messages": 1, "batches": 0, "by_digest": {digest: 1}}
         process.send_signal(number)
         # It does not wait for the request that hangs; the suite's own time limit ends the test if it does.
         assert process.wait() == 0
