@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class Outcome(StrEnum):
     """What one answer comes to (MODEL-API, section 1, "Reading the answer")."""
 
     REPLIED = "replied"
+    CHOSE = "chose"
+    """It named the letters that it wishes to answer, or none: only where it was shown some (`read_choice`)."""
     DECLINED = "declined"
     WITHHELD = "withheld"
     NOTE_ONLY = "note_only"
@@ -84,6 +87,57 @@ class Model(Protocol):
 
     async def count(self, request: dict[str, Any], *, api_version: str | None) -> int | None:
         """Return the tokens of a request's prompt; None where that is not served, or not now. Costs nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStanding:
+    """How a message batch stands, as the API tells it."""
+
+    remote_id: str
+    ended: bool
+    created_at: datetime
+    """By the API's clock."""
+    requests: int
+
+
+@runtime_checkable
+class BatchModel(Model, Protocol):
+    """Somebody who can also be asked in batches (MODEL-API, section 3). Each method raises `Trouble`."""
+
+    @property
+    def batches(self) -> bool:
+        """Whether batches are served where this one is asked."""
+
+    async def create_batch(
+        self,
+        entries: Sequence[tuple[str, dict[str, Any]]],
+        *,
+        api_version: str | None,
+        extra_body: dict[str, Any] | None,
+    ) -> str:
+        """Send requests, each with its name in the batch; return what the API calls the batch.
+
+        Not to be done again after a `PassingTrouble`: it may have come to be.
+        """
+
+    async def batch(self, remote_id: str) -> BatchStanding:
+        """Return how a batch stands; a trouble with status 404 says that there is none, or none any more."""
+
+    def batch_results(self, remote_id: str) -> AsyncIterator[tuple[str, Answer | Trouble]]:
+        """Yield the results of a batch that has ended, in any order, each with its request's name.
+
+        Raises `Trouble` after the good ones where the file is cut off.
+        """
+
+    async def recent_batches(self, since: datetime) -> Sequence[BatchStanding]:
+        """Return the batches that were created after *since*."""
+
+    async def cancel_batch(self, remote_id: str) -> None:
+        """Have a batch end as soon as it can: what is not answered yet is not paid for."""
+
+
+NO_CHOICE = "The voice did not say which letters it chooses."
+"""What moderators are told where an answer to a choice is none."""
 
 
 def storable(text: str) -> str:
@@ -183,6 +237,42 @@ def read(message: dict[str, Any], *, asked: str, request_id: str | None, rehears
         rehearsed=rehearsed,
         message=message,
     )
+
+
+def read_choice(answer: Answer, *, asked: str) -> tuple[Answer, Sequence[int]]:
+    """Read an answer again as one to a choice: return it with its outcome as such, and the numbers it named.
+
+    They are as they came: maybe twice, or of nothing that was shown. Only an answer that `CHOSE` names any; one that
+    says something else in place of a choice is unexpected.
+    """
+    content = answer.message["content"]
+    named = [block for block in content if isinstance(block, dict) and _is_choice(block)]
+    others = [block for block in content if block not in named]
+    rest = read(
+        {**answer.message, "content": others}, asked=asked, request_id=answer.request_id, rehearsed=answer.rehearsed
+    )
+    read_again = replace(rest, text=None, message=answer.message, limits=answer.limits)
+    if rest.outcome is Outcome.UNEXPECTED:
+        return read_again, ()
+    if not named:
+        said = rest.outcome is Outcome.REPLIED
+        return (replace(read_again, outcome=Outcome.UNEXPECTED, why=NO_CHOICE) if said else read_again), ()
+    # Whatever else it said: cut off, the list may not be whole.
+    ending, why = _ending(answer.message, "", has_note=True)
+    if ending in {Outcome.WITHHELD, Outcome.CUT, Outcome.UNEXPECTED}:
+        return replace(read_again, outcome=ending, why=why), ()
+    numbers: list[int] = []
+    for block in named:
+        given = block.get("input")
+        letters = given.get("letters") if isinstance(given, dict) else None
+        if not isinstance(letters, list) or not all(type(each) is int for each in letters):
+            return replace(read_again, outcome=Outcome.UNEXPECTED, why=NO_CHOICE), ()
+        numbers += letters
+    return replace(read_again, outcome=Outcome.CHOSE, why=None), numbers
+
+
+def _is_choice(block: dict[str, Any]) -> bool:
+    return block.get("type") == "tool_use" and block.get("name") == "choose"
 
 
 def _ending(message: dict[str, Any], text: str, has_note: bool) -> tuple[Outcome, str | None]:

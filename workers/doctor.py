@@ -13,10 +13,12 @@ from sqlalchemy.exc import OperationalError
 
 from bridge import migrate, queues, voices
 from bridge.db import WrongRole
+from bridge.model import Outcome, PassingTrouble, Trouble, VoiceBlocked
+from bridge.records import Voice
 from bridge.site import Site
-from workers import outside, posting
+from workers import endpoints, outside, posting
 from workers.claude import Claude
-from workers.settings import API, WorkerSettings
+from workers.settings import WorkerSettings
 
 State = Literal["well", "note", "broken"]
 
@@ -34,7 +36,7 @@ def examine(site: Site, asked: WorkerSettings) -> list[Finding]:
     """Look at everything, and go on after what is broken."""
     database = _database(site)
     found = [database, *_logins(asked), _redis(asked), *_address(asked), *_mail(asked), *_webhook(asked)]
-    return found + (list(_models(site, asked)) if database.state != "broken" else [_key(asked)])
+    return found + (list(_voices(site, asked)) if database.state != "broken" else [_key(asked)])
 
 
 def _database(site: Site) -> Finding:
@@ -108,19 +110,49 @@ def _key(asked: WorkerSettings) -> Finding:
     return Finding("key", "well", "A key is set.")
 
 
-def _models(site: Site, asked: WorkerSettings) -> Iterator[Finding]:
-    yield _key(asked)
-    if asked.rehearses:
-        return
+def _voices(site: Site, asked: WorkerSettings) -> Iterator[Finding]:
+    """Say of each voice whether its model answers, where it is and with the key that is its own."""
     with site.database.reading_sessions() as session:
-        models = sorted({voice.model for voice in voices.everyone(session)})
-    for model in models:
-        served, told = asyncio.run(_served(asked, model))
-        yield Finding(model, "well" if served else "broken", told)
+        everyone = voices.everyone(session)
+        session.expunge_all()
+    if not everyone:
+        yield _key(asked)
+    for voice in everyone:
+        what = f"voice {voice.name}"
+        if endpoints.rehearses(voice, asked):
+            yield Finding(what, "note", "No key: rehearsal, replies are marked.")
+        else:
+            yield asyncio.run(_asked(what, voice, asked))
 
 
-async def _served(asked: WorkerSettings, model: str) -> tuple[bool, str]:
-    assert asked.anthropic_api_key is not None
-    base_url = asked.anthropic_base_url or API
-    async with Claude(api_key=asked.anthropic_api_key, base_url=base_url, rehearsed=False) as claude:
-        return await claude.serves(model)
+async def _asked(what: str, voice: Voice, asked: WorkerSettings) -> Finding:
+    async with endpoints.reach(voice, asked, None) as claude:
+        try:
+            answer = await claude.try_out(voice.model, api_version=voice.anthropic_version)
+        except Trouble as trouble:
+            return Finding(what, "broken", _why_not(trouble, voice, claude))
+    if answer.outcome is Outcome.UNEXPECTED:
+        return Finding(what, "broken", f"{voice.model} answers, but not as it should. {answer.why}")
+    used = answer.usage
+    spent = used.fresh + used.output if used else 0
+    cost = voices.cost(voice, used) if used else None
+    dollars = "" if cost is None else ", $" + f"{cost / 1e6:.6f}".rstrip("0").rstrip(".")
+    if answer.rehearsed:
+        return Finding(what, "note", f"The rehearsal answers for {voice.model} ({spent} tokens), replies are marked.")
+    return Finding(what, "well", f"{voice.model} answers ({spent} tokens{dollars}).")
+
+
+def _why_not(trouble: Trouble, voice: Voice, claude: Claude) -> str:
+    if trouble.status == 401:
+        return "Key not accepted."
+    if trouble.status == 404 and claude.gives_by_request:
+        since = f"retired on {voice.retired_on}" if voice.retired_on else "it is unknown there, or retired"
+        return (
+            f"Key accepted, but this organisation cannot use {voice.model}: {since}; Anthropic gives access by request "
+            "(External Researcher Access Program); comments wait."
+        )
+    if type(trouble) is PassingTrouble and trouble.status is None:
+        return f"{claude.host} cannot be reached. {trouble.why}"
+    if isinstance(trouble, VoiceBlocked):
+        return trouble.why
+    return f"{trouble.why} {trouble.error}".strip()

@@ -14,6 +14,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from workers.settings import without_keys
+
 READY_WITHIN = 30.0
 
 
@@ -58,7 +60,9 @@ def started() -> Iterator[str]:
     """Run a rehearsal as long as this lasts, and yield its address. Raises `RehearsalSilent`."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(command(port, parent=os.getpid()), stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(port, parent=os.getpid()), env=without_keys(os.environ), stdin=subprocess.DEVNULL
+    )
     try:
         deadline = time.monotonic() + READY_WITHIN
         while not answers(url):

@@ -13,10 +13,8 @@ from redis.exceptions import RedisError
 from bridge import queues
 from bridge.server import HOST
 from workers import rehearsing, supervisor, valkey
-from workers.settings import WorkerSettings
+from workers.settings import WorkerSettings, without_keys
 from workers.supervisor import Part, Supervisor
-
-_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "DESK_WEBHOOK_SECRET", "SCREENING_SECRET")
 
 
 @contextmanager
@@ -43,8 +41,7 @@ def serve(asked: WorkerSettings, lock: int, *, when_ready: Callable[[], None]) -
 
 def _parts(asked: WorkerSettings, *, embedded: bool) -> Iterator[Part]:
     common = {**os.environ, "EMERITUS_DATA": str(asked.data), "PORT": str(asked.port), "PYTHONUNBUFFERED": "1"}
-    # Only workers get the model's key in their environment, and the one that signs what they send.
-    keyless = {name: value for name, value in common.items() if name not in _KEYS}
+    keyless = without_keys(common)
     redis_url = valkey.url(asked.data) if embedded else asked.redis
     if embedded:
         yield Part("valkey", valkey.server_command(asked.data), keyless, lambda: valkey.answers(redis_url))

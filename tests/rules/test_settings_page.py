@@ -22,13 +22,23 @@ ABOUT_WORKERS = """\
 
 These are read by `serve`, `worker`, `demo` and `doctor`; only the worker's process is given the key.
 """
+ABOUT_KEYS = """
+A voice may have a key of its own: in a variable whose name begins with `ANTHROPIC_API_KEY_` and stands in the voice's
+`--key-name`. A key of the worker's goes to the worker's own server only; a voice with another address that names no key
+is sent a constant that opens nothing.
+
+Bedrock needs `emeritus[bedrock]`, and takes `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+`AWS_SESSION_TOKEN`, `AWS_PROFILE`, `AWS_BEARER_TOKEN_BEDROCK` and `ANTHROPIC_BEDROCK_BASE_URL`. Vertex needs
+`emeritus[vertex]`, and takes `CLOUD_ML_REGION`, `ANTHROPIC_VERTEX_PROJECT_ID`, `ANTHROPIC_VERTEX_BASE_URL` and, from
+the environment alone, `GOOGLE_APPLICATION_CREDENTIALS`. `serve` gives none of these to any other part.
+"""
 
 
 def page() -> str:
     """Return the page as it should be."""
     shared = dict(Settings.model_fields)
     own = {name: field for name, field in WorkerSettings.model_fields.items() if name not in shared}
-    return "\n".join([BEGINNING, *table(shared), "", ABOUT_WORKERS, *table(own), ""])
+    return "\n".join([BEGINNING, *table(shared), "", ABOUT_WORKERS, *table(own), ABOUT_KEYS])
 
 
 def table(fields: dict[str, FieldInfo]) -> list[str]:

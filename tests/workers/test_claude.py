@@ -1,20 +1,24 @@
 import asyncio
 import json
 import logging
+import os
 import socket
+import subprocess
+import sys
 import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
+from ground.standing_in import Asked, Told, as_json, canned, standing_in
 from ground.workshop import MODEL, message
 
 from bridge.model import (
+    Allowance,
     Answer,
     ModelBusy,
     Outcome,
@@ -30,6 +34,8 @@ from workers.rehearsal import Rehearsal, running
 
 KEY = "sk-ant-KEY-CANARY"
 WORDS = "WORDS-CANARY"
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +59,16 @@ def ask(url: str, asked: dict[str, Any], *, key: str = KEY, rehearsed: bool = Fa
     return asyncio.run(once())
 
 
+def on_one(url: str, call: Callable[[Claude], Awaitable[T]], **how: Any) -> T:
+    """Return what one call of one client brings."""
+
+    async def once() -> T:
+        async with Claude(**{"api_key": KEY, "base_url": url, "rehearsed": False, **how}) as model:
+            return await call(model)
+
+    return asyncio.run(once())
+
+
 def trouble(url: str, asked: dict[str, Any], **how: Any) -> Trouble:
     with pytest.raises(Trouble) as caught:
         ask(url, asked, **how)
@@ -64,35 +80,6 @@ def holds_no_secret(error: Trouble) -> None:
     shown = [str(error), repr(error), repr(error.args), repr(vars(error)), *traceback.format_exception(error)]
     for secret in (KEY, WORDS):
         assert not any(secret in text for text in shown)
-
-
-@contextmanager
-def canned(body: bytes, content_type: str = "application/json", status: int = 200, **headers: str) -> Iterator[str]:
-    """Serve an API that has one answer to everything."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(status)
-            self.send_header("content-type", content_type)
-            self.send_header("content-length", str(len(body)))
-            for name, value in headers.items():
-                self.send_header(name.replace("_", "-"), value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 # What happened, and what it means for us (MODEL-API, section 4).
@@ -291,7 +278,191 @@ def test_says_that_another_model_answered(stage: Rehearsal) -> None:
     assert answer.model != MODEL
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "kind", "why"),
+    [
+        (302, b"", {"location": "http://127.0.0.1:9/v1/messages"}, VoiceBlocked, "127.0.0.1 sends us elsewhere"),
+        (308, b"", {"location": "http://127.0.0.1:9/v1/messages"}, VoiceBlocked, "127.0.0.1 sends us elsewhere"),
+        (400, b'{"error": "no such field"}', {}, RequestRefused, "The API refused our request: no such field"),
+        (400, b'{"message": "Input is too long for requested model."}', {}, RequestRefused, "The thread is too long"),
+        (418, b'[{"error": {"message": "I rest"}}]', {}, RequestRefused, "The API refused our request: I rest"),
+        (422, b'{"error": {"message": ["?"], "type": {"a": 1}}}', {}, RequestRefused, "The API refused our request: "),
+        (500, b"\xff", {}, PassingTrouble, "The API is failing."),
+        (503, b"[]", {}, PassingTrouble, "The API is failing."),
+        (403, b"null", {"x-amzn-errortype": "ExpiredTokenException:http"}, VoiceBlocked, "The key is not accepted."),
+    ],
+)
+def test_makes_sense_of_errors_in_any_shape(
+    status: int, body: bytes, headers: dict[str, str], kind: type[Trouble], why: str
+) -> None:
+    with standing_in(lambda _: Told(body, status, headers=headers)) as server:
+        told = trouble(server.url, request())
+        assert len(server.asked) == 1
+    assert type(told) is kind
+    assert told.why.startswith(why)
+    assert told.status == status
+
+
+@pytest.mark.parametrize(
+    ("fault", "error_type", "code"),
+    [
+        ("status=400;code=organization_on_hold", "invalid_request_error", "organization_on_hold"),
+        ("status=401", "authentication_error", None),
+        ("status=429;code=enforced_spend_limit_reached", "rate_limit_error", "enforced_spend_limit_reached"),
+        ("status=529", "overloaded_error", None),
+    ],
+)
+def test_keeps_what_the_api_says_of_an_error(stage: Rehearsal, fault: str, error_type: str, code: str | None) -> None:
+    told = trouble(stage.url, request(fault))
+    assert (told.status, told.error_type, told.error_code) == (int(fault[7:10]), error_type, code)
+    assert (told.request_id or "").startswith("req_")
+    assert told.limits["requests"].limit == 10_000
+
+
+def test_keeps_the_request_of_an_answer_that_was_unreadable(stage: Rehearsal) -> None:
+    for fault in ("html", "bad-json", "holes"):
+        told = trouble(stage.url, request(fault))
+        assert (told.status, told.error_type) == (200, None)
+        assert (told.request_id or "").startswith("req_")
+
+
+def test_knows_no_status_of_a_call_that_nobody_answered(stage: Rehearsal) -> None:
+    told = trouble(stage.url, request("drop"))
+    assert (told.status, told.request_id, told.limits) == (None, None, {})
+
+
+# What the API's headers say of its limits.
+
+
+def test_brings_the_limits_with_the_answer(stage: Rehearsal) -> None:
+    limits = ask(stage.url, request()).limits
+    assert set(limits) == {"requests", "tokens", "input-tokens", "output-tokens"}
+    for told in limits.values():
+        assert 0 <= told.remaining <= told.limit
+        assert 0 <= told.reset < 60
+    assert limits["requests"].limit == 10_000
+
+
+SENT = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "reset", "seconds"),
+    [
+        ("50", "49", "2026-11-23T12:00:07Z", 7),
+        ("50", "0", "2026-11-23T13:00:01.5+01:00", 1.5),
+        ("50", "50", "2026-11-23T11:00:00Z", 0),
+        ("50", "51", "2026-11-23T12:00:07Z", None),
+        ("0", "0", "2026-11-23T12:00:07Z", None),
+        ("-1", "0", "2026-11-23T12:00:07Z", None),
+        ("many", "1", "2026-11-23T12:00:07Z", None),
+        ("1_000", "1", "2026-11-23T12:00:07Z", None),
+        ("9" * 400, "1", "2026-11-23T12:00:07Z", None),
+        ("50", "", "2026-11-23T12:00:07Z", None),
+        ("50", "1", "2026-11-23T12:00:07", None),
+        ("50", "1", "9999-12-31T23:59:59-23:59", None),
+        ("50", "1", "soon", None),
+        ("50", "1", "7", None),
+    ],
+)
+def test_reads_a_limit_by_the_clock_of_who_tells_it(limit: str, remaining: str, reset: str, seconds: float) -> None:
+    name = "anthropic-ratelimit-input-tokens"
+    headers = {f"{name}-limit": limit, f"{name}-remaining": remaining, f"{name}-reset": reset}
+    told = claude.rate_limits({**headers, "date": format_datetime(SENT, usegmt=True)})
+    if seconds is None:
+        assert told == {}
+    else:
+        assert told == {"input-tokens": Allowance(int(limit), int(remaining), seconds)}
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 99 Nov 2026"])
+def test_reads_a_limit_by_our_clock_for_want_of_another(date: str) -> None:
+    reset = (datetime.now(UTC) + timedelta(seconds=30)).isoformat()
+    headers = {f"anthropic-ratelimit-tokens-{what}": "5" for what in ("limit", "remaining")}
+    told = claude.rate_limits({**headers, "anthropic-ratelimit-tokens-reset": reset, "date": date})
+    assert 25 < told["tokens"].reset <= 30
+
+
+def test_waits_by_the_clock_of_who_asks_for_it() -> None:
+    error = {"type": "error", "error": {"type": "rate_limit_error", "message": "Slowly."}}
+    dates = {"date": format_datetime(SENT, usegmt=True), "retry_after": format_datetime(SENT + timedelta(seconds=42))}
+    with standing_in(lambda _: as_json(error, 429, **dates)) as server:
+        busy = trouble(server.url, request())
+    assert isinstance(busy, ModelBusy)
+    assert busy.seconds == 42
+
+
+# What a prompt counts.
+
+
+def counted(url: str, **how: Any) -> int | None:
+    decline = {"name": "decline", "description": "Rest.", "input_schema": {"type": "object", "properties": {}}}
+    asked = request(system=[{"type": "text", "text": "You rest."}], tools=[decline], tool_choice={"type": "auto"})
+    return on_one(url, lambda model: model.count(asked, api_version="2023-06-01"), **how)
+
+
+def test_counts_the_tokens_of_a_prompt(stage: Rehearsal) -> None:
+    tokens = counted(stage.url)
+    assert tokens is not None
+    assert tokens > 0
+
+
+def test_counts_without_what_the_api_does_not_take_there() -> None:
+    with standing_in(lambda _: as_json({"input_tokens": 17})) as server:
+        assert counted(server.url) == 17
+        [asked] = server.asked
+    assert asked.path == "/v1/messages/count_tokens"
+    assert set(asked.told) == {"model", "system", "tools", "tool_choice", "messages"}
+    assert asked.headers["anthropic-version"] == "2023-06-01"
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 500])
+def test_goes_without_a_count_where_none_is_served(status: int) -> None:
+    with canned(b'{"error": {"message": "No."}}', status=status) as url:
+        assert counted(url) is None
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[]", b"{}", b'{"input_tokens": 0}', b'{"input_tokens": true}', b'{"input_tokens": "9"}']
+)
+def test_goes_without_a_count_that_is_none(body: bytes) -> None:
+    with canned(body) as url:
+        assert counted(url) is None
+
+
+def test_goes_without_a_count_that_takes_long() -> None:
+    waited = threading.Event()
+
+    def slow(_: Asked) -> Told:
+        waited.wait(10)
+        return as_json({"input_tokens": 17})
+
+    with standing_in(slow) as server:
+        try:
+            assert counted(server.url, deadline=0.2) is None
+        finally:
+            waited.set()
+
+
 # How it asks.
+
+
+def test_sends_nothing_where_nobody_is_to_be_asked(stage: Rehearsal) -> None:
+    before = len(stage.calls)
+    with pytest.raises(VoiceBlocked, match=r"^No key is set\.$"):
+        on_one(
+            stage.url,
+            lambda model: model.ask(request(), api_version=None, extra_body=None),
+            blocked="No key is set.",
+        )
+    assert counted(stage.url, blocked="No key is set.") is None
+    assert len(stage.calls) == before
+
+
+def test_names_host_and_model_and_no_key() -> None:
+    model = Claude(api_key=KEY, base_url="http://127.0.0.1:9/proxy", rehearsed=False)
+    assert model.who(MODEL) == f"127.0.0.1:9 {MODEL}"
+    assert Claude(api_key=KEY, base_url="https://api.example", rehearsed=False).who(MODEL) == f"api.example {MODEL}"
 
 
 @pytest.mark.parametrize("fault", ["status=429;retry-after=0", "status=500", "status=529", "drop", "hang", "bad-json"])
@@ -351,6 +522,68 @@ def test_is_led_by_no_variable_of_the_sdks(
     assert ask(stage.url, request()).outcome is Outcome.REPLIED
 
 
+def test_sends_its_own_key_and_no_header_of_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "authorization: Bearer other\nx-other: OTHER-CANARY")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "OTHER-CANARY")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "")
+    with standing_in(lambda _: as_json(message("I rest."))) as server:
+        assert ask(server.url, request()).text == "I rest."
+        [asked] = server.asked
+    assert asked.headers["authorization"] == f"Bearer {KEY}"
+    assert "OTHER-CANARY" not in str(asked.headers)
+    assert os.environ["ANTHROPIC_AUTH_TOKEN"] == "OTHER-CANARY"
+
+
+def test_is_led_by_no_profile_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    profile = {"base_url": "http://127.0.0.1:9", "api_key": "OTHER-CANARY", "auth_token": "OTHER-CANARY"}
+    for folder in (tmp_path, tmp_path / ".config" / "anthropic"):
+        (folder / "configs").mkdir(parents=True)
+        (folder / "configs" / "default.json").write_text(json.dumps(profile))
+    monkeypatch.setenv("ANTHROPIC_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with standing_in(lambda _: as_json(message("I rest."))) as server:
+        assert ask(server.url, request()).text == "I rest."
+        assert "OTHER-CANARY" not in str(server.asked)
+
+
+def test_asks_no_proxy_for_this_machine(stage: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert ask(stage.url, request()).outcome is Outcome.REPLIED
+
+
+def test_asks_the_proxy_for_every_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    with standing_in(lambda _: as_json(message("I rest."))) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert ask("http://letters.invalid", request()).text == "I rest."
+        assert proxy.asked[0].path.startswith("http://letters.invalid/")
+
+
+def test_logs_no_words_where_the_environment_asks_for_all() -> None:
+    code = (
+        "import asyncio, logging, sys\n"
+        "from workers.claude import Claude\n"
+        "async def once():\n"
+        "    async with Claude(api_key=sys.argv[2], base_url=sys.argv[1], rehearsed=False) as model:\n"
+        "        said = {'model': 'm', 'max_tokens': 1, 'messages': [{'role': 'user', 'content': sys.argv[3]}]}\n"
+        "        await model.ask(said, api_version=None, extra_body=None)\n"
+        "asyncio.run(once())\n"
+        "logging.getLogger('tried').error('It was tried.')\n"
+    )
+    with standing_in(lambda _: as_json(message("I rest.", model="m"))) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", code, server.url, KEY, WORDS],
+            env={**os.environ, "ANTHROPIC_LOG": "debug"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert WORDS.encode() in server.asked[0].body
+    assert "It was tried." in done.stderr
+    assert not any(secret in done.stderr + done.stdout for secret in (KEY, WORDS))
+
+
 def test_logs_no_words_and_no_key_even_where_the_sdk_was_told_to(
     stage: Rehearsal, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -367,30 +600,16 @@ def test_logs_no_words_and_no_key_even_where_the_sdk_was_told_to(
 # doctor's question
 
 
-def serves(url: str, model: str = MODEL) -> tuple[bool, str]:
-    async def once() -> tuple[bool, str]:
-        async with Claude(api_key=KEY, base_url=url, rehearsed=False) as asked:
-            return await asked.serves(model)
-
-    return asyncio.run(once())
-
-
 def test_tries_a_model_by_the_smallest_call(stage: Rehearsal) -> None:
-    served, told = serves(stage.url)
-    assert served
-    assert told.startswith(f"The rehearsal answers for {MODEL} (")
-    sent = stage.calls[-1].body
-    assert isinstance(sent, dict)
-    assert sent["max_tokens"] == 1
+    answer = on_one(stage.url, lambda model: model.try_out(MODEL, api_version="2023-06-01"))
+    assert answer.rehearsed
+    call = stage.calls[-1]
+    assert isinstance(call.body, dict)
+    assert (call.body["max_tokens"], call.headers["anthropic-version"]) == (1, "2023-06-01")
 
 
-def test_says_that_the_model_itself_answers() -> None:
-    with canned(json.dumps(message("I", stop="max_tokens")).encode()) as url:
-        assert serves(url) == (True, f"{MODEL} answers (1010 tokens).")
-
-
-def test_says_that_a_model_is_not_served(stage: Rehearsal) -> None:
-    served, told = serves(stage.url, "claude-nobody")
-    assert not served
-    assert told.startswith("claude-nobody is unknown here, or retired and not open to this key.")
-    assert "What waits keeps waiting." in told
+def test_tells_a_model_that_is_not_served(stage: Rehearsal) -> None:
+    with pytest.raises(VoiceBlocked) as gone:
+        on_one(stage.url, lambda model: model.try_out("claude-nobody", api_version=None))
+    assert gone.value.why.startswith("claude-nobody is unknown here, or retired and not open to this key.")
+    assert "What waits keeps waiting." in gone.value.why

@@ -1,10 +1,12 @@
 import socket
+from datetime import date
 from pathlib import Path
 
 import pytest
-from ground.workshop import MODEL, SECRET, Workshop, owning
+from ground.standing_in import as_json, standing_in
+from ground.workshop import MODEL, SECRET, Workshop, message, owning
 
-from bridge import settings
+from bridge import settings, voices
 from bridge.db import connect
 from bridge.keys import Keys
 from bridge.queues import NoNudges
@@ -14,6 +16,7 @@ from workers.rehearsal import RehearsalSettings, running
 from workers.settings import WorkerSettings
 
 KEY = "sk-ant-KEY-CANARY"
+VOICE = "voice Test Voice"
 
 
 def examined(database_url: str, tmp_path: Path, **given: object) -> dict[str, Finding]:
@@ -45,16 +48,18 @@ def test_finds_everything_well(sqlite_url: str, tmp_path: Path, valkey_url: str)
             site_url="https://letters.example.org",
         )
         [call] = stage.calls
-    assert set(found) == {"database", "Redis", "mail", "key", MODEL}
+    assert set(found) == {"database", "Redis", "mail", VOICE}
     mail = found.pop("mail")
     assert mail == Finding(
         "mail", "note", f"No SMTP_URL: each mail becomes a file in {tmp_path / 'mail'}, and nobody is sent one."
     )
+    voice = found.pop(VOICE)
     assert {finding.state for finding in found.values()} == {"well"}
     assert found["database"].told.startswith("sqlite, migration ")
     assert found["Redis"].told == "It answers."
-    assert found["key"].told == "A key is set."
-    assert found[MODEL].told.startswith(f"The rehearsal answers for {MODEL} (")
+    assert voice.state == "note"
+    assert voice.told.startswith(f"The rehearsal answers for {MODEL} (")
+    assert voice.told.endswith("replies are marked.")
     assert isinstance(call.body, dict)
     assert call.body["max_tokens"] == 1
 
@@ -62,21 +67,26 @@ def test_finds_everything_well(sqlite_url: str, tmp_path: Path, valkey_url: str)
 @pytest.mark.usefixtures("workshop")
 def test_says_that_it_rehearses_without_a_key(sqlite_url: str, tmp_path: Path, valkey_url: str) -> None:
     found = examined(sqlite_url, tmp_path, redis_url=valkey_url)
-    assert set(found) == {"database", "Redis", "mail", "key"}
-    assert found["key"] == Finding("key", "note", "No key: the rehearsal answers, and its replies are marked.")
+    assert set(found) == {"database", "Redis", "mail", VOICE}
+    assert found[VOICE] == Finding(VOICE, "note", "No key: rehearsal, replies are marked.")
 
 
 @pytest.mark.usefixtures("workshop")
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ("status=404", f"{MODEL} is unknown here, or retired and not open to this key. A retired model is served by"),
-        ("status=401", "The key is not accepted."),
+        (
+            "status=404",
+            f"Key accepted, but this organisation cannot use {MODEL}: it is unknown there, or retired; Anthropic gives "
+            "access by request (External Researcher Access Program); comments wait.",
+        ),
+        ("status=401", "Key not accepted."),
         ("status=403", f"This key may not use {MODEL}."),
         ("status=402", "Billing needs attention."),
         ("status=529", "The API is overloaded. HTTP 529 overloaded_error"),
         ("status=429;retry-after=7", "Waiting for the rate limit. HTTP 429 rate_limit_error"),
         ("html", "The answer was unreadable. the body is not JSON"),
+        ("other-model", f"{MODEL} answers, but not as it should. Another model answered: "),
     ],
 )
 def test_says_why_a_model_does_not_answer(
@@ -86,18 +96,18 @@ def test_says_why_a_model_does_not_answer(
         found = examined(
             sqlite_url, tmp_path, redis_url=valkey_url, anthropic_api_key=KEY, anthropic_base_url=stage.url
         )
-    assert found[MODEL].state == "broken"
-    assert found[MODEL].told.startswith(told)
-    assert ("by request" in found[MODEL].told) == (fault == "status=404")
-    assert {found[what].state for what in ("database", "Redis", "key")} == {"well"}
+    assert found[VOICE].state == "broken"
+    assert found[VOICE].told.startswith(told)
+    assert ("by request" in found[VOICE].told) == (fault == "status=404")
+    assert {found[what].state for what in ("database", "Redis")} == {"well"}
 
 
 @pytest.mark.usefixtures("workshop")
 def test_says_that_the_api_cannot_be_reached(sqlite_url: str, tmp_path: Path, valkey_url: str) -> None:
     nobody = f"http://127.0.0.1:{closed_port()}"
     found = examined(sqlite_url, tmp_path, redis_url=valkey_url, anthropic_api_key=KEY, anthropic_base_url=nobody)
-    assert found[MODEL].state == "broken"
-    assert found[MODEL].told.startswith("The API cannot be reached, or cut its answer off.")
+    assert found[VOICE].state == "broken"
+    assert found[VOICE].told.startswith("127.0.0.1 cannot be reached.")
 
 
 @pytest.mark.usefixtures("workshop")
@@ -165,15 +175,41 @@ def test_says_that_an_address_is_not_https(
         assert str(address) in found["address"].told
 
 
-def test_asks_each_model_once(workshop: Workshop, sqlite_url: str, tmp_path: Path, valkey_url: str) -> None:
-    from bridge import voices
-
-    with workshop.site.database.sessions.begin() as session:
-        for name, model in (("Another", MODEL), ("A third", "claude-nobody")):
-            voices.add(session, voices.NewVoice(name=name, model=model, charter="You rest."))
-    with running() as stage:
+def test_asks_for_each_voice_by_its_own_endpoint(
+    workshop: Workshop, sqlite_url: str, tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY_OWN", f"{KEY}-OWN")
+    with running() as stage, running() as own:
+        with workshop.site.database.sessions.begin() as session:
+            for name, model, more in (
+                ("Understudy", MODEL, {"base_url": own.url, "key_name": "ANTHROPIC_API_KEY_OWN"}),
+                ("Gone", "claude-nobody", {}),
+                ("Keyless", MODEL, {"key_name": "ANTHROPIC_API_KEY_LOST"}),
+                ("Cloudy", MODEL, {"endpoint": "bedrock"}),
+            ):
+                row = voices.add(session, voices.NewVoice(name=name, model=model, charter="You rest."))
+                row.retired_on = date(2026, 1, 5)
+                for column, value in more.items():
+                    setattr(row, column, value)
         found = examined(
             sqlite_url, tmp_path, redis_url=valkey_url, anthropic_api_key=KEY, anthropic_base_url=stage.url
         )
-        assert len(stage.calls) == 2
-    assert (found[MODEL].state, found["claude-nobody"].state) == ("well", "broken")
+        assert (len(stage.calls), len(own.calls)) == (2, 1)
+    assert (found[VOICE].state, found["voice Understudy"].state) == ("note", "note")
+    assert found["voice Gone"].told == (
+        "Key accepted, but this organisation cannot use claude-nobody: retired on 2026-01-05; Anthropic gives access "
+        "by request (External Researcher Access Program); comments wait."
+    )
+    assert found["voice Keyless"] == Finding(
+        "voice Keyless", "broken", "No key is set: the worker has no ANTHROPIC_API_KEY_LOST."
+    )
+    assert found["voice Cloudy"].told.startswith("No region is set: ")
+
+
+def test_says_what_the_smallest_call_cost(workshop: Workshop, sqlite_url: str, tmp_path: Path, valkey_url: str) -> None:
+    with workshop.site.database.sessions.begin() as session:
+        voice = voices.everyone(session)[0]
+        voice.price_in, voice.price_out = 15.0, 75.0
+    with standing_in(lambda _: as_json(message("I", stop="max_tokens"))) as api:
+        found = examined(sqlite_url, tmp_path, redis_url=valkey_url, anthropic_api_key=KEY, anthropic_base_url=api.url)
+    assert found[VOICE] == Finding(VOICE, "well", f"{MODEL} answers (1010 tokens, $0.01575).")

@@ -1,10 +1,13 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from bridge import settings
 from bridge.settings import Settings, SettingsRefused
 from workers import serve
 from workers.rehearsal import MalformedSetting, RehearsalSettings
-from workers.settings import WorkerSettings
+from workers.settings import WorkerSettings, variable
 
 KEY = "sk-ant-KEY-CANARY"
 
@@ -87,4 +90,43 @@ def test_keeps_what_signs_the_webhook_to_workers(monkeypatch: pytest.MonkeyPatch
     assert "desk_webhook_secret" not in Settings.model_fields
     with pytest.raises(SettingsRefused, match="DESK_WEBHOOK_SECRET"):
         load(monkeypatch, DESK_WEBHOOK_SECRET="too short")
-    assert "DESK_WEBHOOK_SECRET" in serve._KEYS
+
+
+def test_gives_keys_to_no_part_but_the_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secrets = {
+        "ANTHROPIC_API_KEY": KEY,
+        "ANTHROPIC_API_KEY_OWN": KEY,
+        "ANTHROPIC_AUTH_TOKEN": KEY,
+        "ANTHROPIC_CUSTOM_HEADERS": f"x-key: {KEY}",
+        "AWS_SECRET_ACCESS_KEY": KEY,
+        "AWS_BEARER_TOKEN_BEDROCK": KEY,
+        "GOOGLE_APPLICATION_CREDENTIALS": KEY,
+        "CLOUD_ML_REGION": "europe-west1",
+        "DESK_WEBHOOK_SECRET": "a-secret-of-some-length",
+        "SCREENING_SECRET": "a-secret-of-some-length",
+    }
+    asked = load(monkeypatch, EMERITUS_DATA=str(tmp_path), **secrets)
+    parts = {part.name: part.env for part in serve._parts(asked, embedded=True)}
+    assert set(parts) == {"valkey", "worker", "cron", "web"}
+    assert secrets.items() <= parts.pop("worker").items()
+    for environment in parts.values():
+        assert environment["PATH"] == os.environ["PATH"]
+        assert not set(secrets) & set(environment)
+        assert not any(KEY in value for value in environment.values())
+
+
+def test_gives_the_rehearsal_no_other_voices_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = load(monkeypatch, EMERITUS_DATA=str(tmp_path), ANTHROPIC_API_KEY_OWN=KEY)
+    parts = {part.name: part.env for part in serve._parts(asked, embedded=True)}
+    assert [name for name, environment in parts.items() if KEY in environment.values()] == ["worker"]
+    assert "rehearsal" in parts
+
+
+def test_reads_what_is_no_setting_where_settings_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_text(f"ANTHROPIC_API_KEY_FILE='{KEY}\n'\nANTHROPIC_API_KEY_BOTH=file\nANTHROPIC_API_KEY_EMPTY=\n")
+    monkeypatch.setenv("EMERITUS_ENV_FILE", str(file))
+    monkeypatch.setenv("ANTHROPIC_API_KEY_BOTH", " here\n")
+    monkeypatch.setenv("DATABASE_URL", "nonsense")
+    found = [variable(f"ANTHROPIC_API_KEY_{name}") for name in ("FILE", "BOTH", "EMPTY", "NONE")]
+    assert found == [KEY, "here", None, None]
