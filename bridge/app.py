@@ -23,6 +23,7 @@ from bridge.web import reports as report_pages
 from bridge.web import signals as signal_pages
 from bridge.web import takedowns as takedown_pages
 from bridge.web.api import api
+from bridge.web.calls import calls
 from bridge.web.desk import desk
 from bridge.web.letters import letters
 from bridge.web.outgoing import outgoing
@@ -67,6 +68,7 @@ def create_app(site: Site | None = None) -> Flask:
     app.register_blueprint(record)
     app.register_blueprint(desk)
     app.register_blueprint(reading)
+    app.register_blueprint(calls)
     app.register_blueprint(letters)
     app.register_blueprint(people)
     app.register_blueprint(voices)

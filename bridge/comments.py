@@ -15,7 +15,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from bridge import essays, intake, replies, reports, signals, words
+from bridge import awaiting, essays, intake, replies, reports, signals, words
+from bridge.awaiting import Awaited
 from bridge.essays import Published
 from bridge.keys import AUTHOR_LINK, Keys, fingerprint, new_secret
 from bridge.records import Comment, Essay, IdempotencyKey, Reply, ReplyRequest, Voice
@@ -138,6 +139,8 @@ class Held:
     essay: Published | None
     standing: Standing
     reply_status: ReplyStatus
+    awaited: Awaited
+    """How its answer stands while there is none."""
     voice: Voice
     wants_reply: bool
     waiting: Pending | None
@@ -339,6 +342,7 @@ def held(site: Site, public_id: str) -> Held:
         how = all_stand[comment.submission_id]
         request = session.get(ReplyRequest, comment.id)
         reply_status = _reply_status(session, how, reply, request)
+        voice = session.get_one(Voice, essay.voice_id)
         try:
             under = essays.published(session, essay.slug)
         except essays.NoSuchEssay:
@@ -348,7 +352,8 @@ def held(site: Site, public_id: str) -> Held:
             essay=under,
             standing=how,
             reply_status=reply_status,
-            voice=session.get_one(Voice, essay.voice_id),
+            awaited=awaiting.awaited(session, comment, voice, request, posted=how.was_released),
+            voice=voice,
             wants_reply=comment.wants_reply,
             waiting=pending(session, comment.submission_id),
             out=released(session, [comment.submission_id]).get(comment.submission_id),

@@ -36,7 +36,7 @@ TRYING_TAKES = 15 * 60.0
 REFUSED_KEPT = timedelta(days=7)
 """How long address and text of a refused one are kept, so that an admin may send it again."""
 LISTED = 50
-ABOUT = {"told": "to a moderator, what waits", "desk": "what waits"}
+ABOUT = {"told": "to a moderator, what waits", "desk": "what waits", "paused": "to an admin, that a voice is paused"}
 """What the first word of a `once` means, for admins; another one stands for itself."""
 
 _ADDRESS = re.compile(r"[^\s@<>()\[\]\\,;:\"]{1,64}@[^\s@<>()\[\]\\,;:\"]{1,255}")

@@ -46,6 +46,8 @@ class PostedReply:
     model: str
     rehearsed: bool
     asked_at: datetime
+    chosen_at: datetime | None
+    """When its voice chose the letter among others, where it picks what it answers."""
     approved_by: str
     comment_id: str
 
@@ -209,8 +211,10 @@ def _posted(session: Session, comments: Sequence[Comment]) -> list[PostedComment
             .where(Reply.comment_id.in_(ids))
         )
     }
-    requests = select(ReplyRequest.comment_id, ReplyRequest.state).where(ReplyRequest.comment_id.in_(ids))
-    outcomes = {comment_id: state for comment_id, state in session.execute(requests)}  # noqa: C416  (As below.)
+    requests = {
+        request.comment_id: request
+        for request in session.scalars(select(ReplyRequest).where(ReplyRequest.comment_id.in_(ids)))
+    }
     answered = select(Reply.id, Reply.public_id).where(Reply.id.in_({c.parent_id for c in comments if c.parent_id}))
     parents = {id_: public_id for id_, public_id in session.execute(answered)}  # noqa: C416  (dict() finds no types.)
     out = released(session, [*(c.submission_id for c in comments), *(r.submission_id for r, _, _ in answers.values())])
@@ -219,6 +223,8 @@ def _posted(session: Session, comments: Sequence[Comment]) -> list[PostedComment
     posted = []
     for comment in comments:
         words = out.get(comment.submission_id)
+        request = requests.get(comment.id)
+        state = request.state if request is not None else None
         reply = reply_gone = None
         if comment.id in answers:
             reply_gone = gone(how[answers[comment.id][0].submission_id])
@@ -232,10 +238,10 @@ def _posted(session: Session, comments: Sequence[Comment]) -> list[PostedComment
                 model="rehearsal" if generation.rehearsed else generation.model_answered or generation.model_asked,
                 rehearsed=generation.rehearsed,
                 asked_at=generation.started_at,
+                chosen_at=request.chosen_at if request is not None else None,
                 approved_by=people[said.approved_by].name,
                 comment_id=comment.public_id,
             )
-        state = outcomes.get(comment.id)
         posted.append(
             PostedComment(
                 public_id=comment.public_id,

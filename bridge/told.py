@@ -1,10 +1,11 @@
-"""Being told: what moderators hear of what waits, by mail and on the desk's webhook. Numbers and times alone.
+"""Being told: what moderators hear of what waits, by mail and on the desk's webhook, and admins of a voice in trouble.
 
 A reader's words and names stay on the desk: mail lies in other people's houses.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,13 +17,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from bridge import outbox
-from bridge.records import Outgoing, User
+from bridge import outbox, voices
+from bridge.model import RequestRefused, Trouble
+from bridge.records import Outgoing, User, Voice
 from bridge.site import Site
 from moderation import base, moderators
 from moderation.overview import Overview, overview
 from moderation.queue import MOST_COUNTED
 from moderation.types import Kind
+
+log = logging.getLogger(__name__)
 
 GATHERED = timedelta(minutes=5)
 """What comes within this time of a message is told in the next one."""
@@ -59,6 +63,32 @@ _WHY = {
     Told.HOURLY: "You asked to be told once an hour when something new waits.",
     Told.DAILY: "You asked to be told once a day what waits.",
 }
+
+
+_TO_DO = {
+    401: "Put a key that is accepted into the environment of the workers, and start them again.",
+    402: "Look at the billing of the organisation that the key belongs to.",
+    403: "Have the key's workspace allowed to use this model, or give the workers another key.",
+    404: (
+        "If the model's id is mistyped, set the right one. If the model is retired, it is served by request only: ask "
+        "Anthropic for access through its External Researcher Access Program, which article 9125743 of its support "
+        "pages describes."
+    ),
+}
+"""What an admin can do about a refusal, by its HTTP status (MODEL-API, sections 4 and 9)."""
+_READ_ON = "Read on the voice's page what is on record, and put right what it says."
+_PAUSED = """\
+The voice {name} is paused: nothing more is asked of it until a person lets it answer again. Letters that wait for it
+keep their place.
+
+What happened: {happened}
+
+What to do: {to_do}
+
+Then let it answer again, on its page: {page}
+
+You get this because you are an admin of {address}.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +129,20 @@ def tell(site: Site) -> int:
     return len(letters) + webhook
 
 
+def pause_voice(session: Session, site: Site, voice_id: int, why: str, *, trouble: Trouble | None = None) -> bool:
+    """Pause a voice until a person acts, because of *trouble*, and write down a mail to every admin that says so.
+
+    A voice that is paused so already stays as it is, and nobody is told again: calls that were open together fail
+    together. Return whether it was paused now; then call `nudge_outgoing` after the commit, or leave it to the sweep.
+    """
+    voice = voices.held(session, voice_id)
+    if voice.paused_at is not None and voice.paused_until is None:
+        return False
+    voices.pause(session, voice, why)
+    _tell_admins(session, site, voice, why, trouble)
+    return True
+
+
 def payload(seen: Overview, address: str, at: datetime) -> dict[str, object]:
     """Return what the webhook is told: Slack and the like show `text`."""
     oldest = f", the oldest for {_age(at - seen.oldest_at)}" if seen.oldest_at is not None else ""
@@ -111,6 +155,38 @@ def payload(seen: Overview, address: str, at: datetime) -> dict[str, object]:
         "oldest_at": seen.oldest_at.isoformat() if seen.oldest_at is not None else None,
         "desk": f"{address}/desk/",
     }
+
+
+def _tell_admins(session: Session, site: Site, voice: Voice, why: str, trouble: Trouble | None) -> None:
+    assert voice.paused_at is not None
+    address = site.settings.address
+    text = _PAUSED.format(
+        name=voice.name,
+        happened=_happened(why, trouble),
+        to_do=_TO_DO.get((trouble.status if trouble is not None else None) or 0, _READ_ON),
+        page=f"{address}/desk/voices/{voice.slug}",
+        address=address,
+    )
+    users = session.scalars(select(User).where(User.active).order_by(User.id)).all()
+    people = moderators.named(session, [user.moderator_id for user in users])
+    for user in users:
+        who = people[user.moderator_id]
+        if not who.active or who.role != "admin":
+            continue
+        once = f"paused:{voice.id}:{voice.paused_at:%Y-%m-%dT%H:%M:%S.%f}:{user.id}"
+        try:
+            # The name stands in the text alone: in a subject it could be one that no mail may have.
+            outbox.put_mail(session, site.keys, once=once, to=user.email, subject="A voice is paused", text=text)
+        except outbox.MailRefused:
+            # The pause must hold, whatever is wrong with somebody's address.
+            log.warning("user %s was not told that a voice is paused: no mail can go to this address", user.id)
+
+
+def _happened(why: str, trouble: Trouble | None) -> str:
+    """Return what happened as a mail may say it: what the API or a model said may repeat a reader's words."""
+    if trouble is not None and not isinstance(trouble, RequestRefused):
+        return why
+    return f"{why.partition(':')[0].rstrip('.')}."
 
 
 def _letters(session: Session, site: Site, seen: Overview, at: datetime) -> Iterator[_Letter]:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from bridge import comments, db, essays, reports, thread, voices, words
+from bridge import calls, comments, db, essays, reports, thread, voices, words
 from bridge.web.access import site
 from moderation import errors
 from moderation.release import standing
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 _STATUS: dict[type[Exception], int] = {
     essays.NoSuchEssay: 404,
     essays.EssayGone: 410,
+    calls.NoSuchCall: 404,
     comments.NoSuchComment: 404,
     comments.CommentRefused: 422,
     comments.DecidedMeanwhile: 409,

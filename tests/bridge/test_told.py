@@ -8,12 +8,13 @@ import pytest
 from ground.house import ADA, BEN, CLEO, House, site_over
 from sqlalchemy import select, update
 
-from bridge import accounts, outbox, told
+from bridge import accounts, outbox, told, voices
+from bridge.model import RequestRefused, Trouble, VoiceBlocked
 from bridge.outbox import Mail
-from bridge.records import Outgoing, User
+from bridge.records import Outgoing, User, Voice
 from bridge.site import Site
 from bridge.told import Told
-from moderation import base, holds
+from moderation import base, holds, moderators
 from moderation.overview import overview
 from moderation.types import Kind
 
@@ -300,3 +301,100 @@ def test_looks_over_an_empty_desk(house: House) -> None:
     assert seen.is_empty
     assert (seen.number, seen.held, seen.oldest_at, seen.newest_at) == (0, 0, None, None)
     assert seen.waiting == dict.fromkeys(Kind, 0)
+
+
+# Admins, of a voice in trouble
+
+
+def promote(house: House, *emails: str) -> None:
+    with house.site.database.sessions.begin() as session:
+        for email in emails:
+            moderators.set_role(session, accounts.moderator_of(session, email), "admin")
+
+
+def pause(house: House, why: str, trouble: Trouble | None = None) -> bool:
+    with house.site.database.sessions.begin() as session:
+        voice = session.scalars(select(Voice)).one()
+        return told.pause_voice(session, house.site, voice.id, why, trouble=trouble)
+
+
+def blocked(status: int, why: str) -> VoiceBlocked:
+    trouble = VoiceBlocked(why, error=f"HTTP {status} {WORDS}")
+    trouble.status = status
+    return trouble
+
+
+def mails_about_pauses(house: House) -> list[Mail]:
+    return [each for each in written(house.site) if each.subject == "A voice is paused"]
+
+
+def test_tells_every_active_admin_once_that_a_voice_is_paused(any_house: House) -> None:
+    house = any_house
+    promote(house, ADA)
+    with house.site.database.sessions.begin() as session:
+        accounts.add_moderator(session, "dora@desk.example", role="admin", name="Dora")
+        accounts.add_moderator(session, "eve@desk.example", role="admin", name="Eve")
+        accounts.deactivate(session, "eve@desk.example")
+    trouble = blocked(401, "The key is not accepted.")
+    assert pause(house, trouble.why, trouble) is True
+    # Calls that were open together fail together: that is one pause still, and the first reason stays.
+    assert pause(house, "Billing needs attention.", blocked(402, "Billing needs attention.")) is False
+    came = mails_about_pauses(house)
+    assert [each.to for each in came] == [ADA, "dora@desk.example"]
+    assert "What happened: The key is not accepted." in came[0].text
+    assert "Put a key that is accepted" in came[0].text
+    assert f"{house.site.settings.address}/desk/voices/test-voice" in came[0].text
+    with house.site.database.reading_sessions() as session:
+        assert session.scalars(select(Voice.paused_why)).one() == "The key is not accepted."
+
+
+def test_tells_again_of_the_next_pause(house: House) -> None:
+    promote(house, ADA)
+    assert pause(house, "This key may not use it.", blocked(403, "This key may not use it."))
+    with house.site.database.sessions.begin() as session:
+        voices.resume(session, session.scalars(select(Voice)).one())
+    assert pause(house, "This key may not use it.", blocked(403, "This key may not use it."))
+    assert len(mails_about_pauses(house)) == 2
+
+
+def test_tells_of_trouble_that_lasts_after_a_pause_that_passes_by_itself(house: House) -> None:
+    promote(house, ADA)
+    with house.site.database.sessions.begin() as session:
+        voices.pause(session, session.scalars(select(Voice)).one(), "The API is failing.", minutes=15)
+    assert pause(house, "The key is not accepted.", blocked(401, "The key is not accepted."))
+    assert len(mails_about_pauses(house)) == 1
+    with house.site.database.reading_sessions() as session:
+        assert session.scalars(select(Voice.paused_until)).one() is None
+
+
+def test_says_how_to_ask_for_a_retired_model(house: House) -> None:
+    promote(house, ADA)
+    pause(house, "no-such-model-0 is unknown here.", blocked(404, "no-such-model-0 is unknown here."))
+    (mail,) = mails_about_pauses(house)
+    assert "External Researcher Access Program" in mail.text
+    assert "no-such-model-0 is unknown here." in mail.text
+
+
+def test_repeats_in_no_mail_what_the_api_or_a_model_said(house: House) -> None:
+    promote(house, ADA)
+    pause(house, f"The API refused our request: {WORDS}", RequestRefused(f"The API refused our request: {WORDS}"))
+    with house.site.database.sessions.begin() as session:
+        voices.resume(session, session.scalars(select(Voice)).one())
+    pause(house, f"Another model answered: {WORDS}.")
+    refused, other = mails_about_pauses(house)
+    assert "What happened: The API refused our request.\n" in refused.text
+    assert "What happened: Another model answered.\n" in other.text
+    for mail in (refused, other):
+        assert WORDS not in mail.text
+        assert "Read on the voice's page what is on record" in mail.text
+
+
+def test_pauses_whatever_is_wrong_with_a_name_or_an_address(house: House) -> None:
+    promote(house, ADA)
+    with house.site.database.sessions.begin() as session:
+        session.execute(update(User).where(User.email == ADA).values(email="ada=?utf-8?q?=0a?=@desk.example"))
+        session.execute(update(Voice).values(name="=?utf-8?q?=0aBcc:_x?= {happened} %s"))
+    assert pause(house, "The key is not accepted.", blocked(401, "The key is not accepted."))
+    assert mails_about_pauses(house) == []
+    with house.site.database.reading_sessions() as session:
+        assert session.scalars(select(Voice.paused_at)).one() is not None

@@ -128,7 +128,7 @@ def test_shows_the_whole_call_as_it_was_sent(house: House, desk: FlaskClient) ->
         made = session.scalars(select(Generation).order_by(Generation.id.desc()).limit(1)).one()
     assert made.request_digest == house.site.keys.keyed_digest("request", json.dumps(request, sort_keys=True))
     assert response == unpacked(made.response)
-    assert "it has the digest of what was sent" in text(page)
+    assert "equal, to the byte, to what was sent" in text(page)
     assert not list(tree(page).iter("i"))
 
 
@@ -142,7 +142,8 @@ def test_says_where_words_are_missing_from_a_call(house: House, desk: FlaskClien
     page = text(desk.get(f"/desk/submissions/{house.submission(reply)}/call"))
     assert "Words that are no longer posted" in page
     assert "Do you dream?" not in page
-    assert "It is not what was sent to the byte" in page
+    gone = house.submission(first.public_id)
+    assert f"The words of submission {gone} (taken back) are missing" in page
 
 
 def test_says_that_no_model_was_called_for_a_letter(house: House, desk: FlaskClient) -> None:

@@ -330,7 +330,7 @@ def withheld(house: House) -> str:
         (posted, "Read the answer"),
         (vetoed, "the answer was not posted"),
         (declined, "chose not to answer"),
-        (not_chosen, "chose other letters to answer"),
+        (not_chosen, "was shown what waited and chose other letters this time"),
         (withheld, "No answer came"),
     ],
 )
@@ -484,7 +484,7 @@ def beset(request: pytest.FixtureRequest, house: House) -> tuple[House, Lived, l
             session, "dora@desk.example", role="admin", password=PASSWORD, name=f"Dora {hostile}"[:80]
         )
         dora = accounts.moderator_of(session, "dora@desk.example")
-        voice = voices.add(session, NewVoice(f"V {hostile}"[:80], MODEL, hostile, hostile))
+        voice = voices.add(session, NewVoice(f"V {hostile}"[:80], MODEL, hostile, disclaimer=hostile))
         added = essays.submit_essay(
             session,
             voice,
