@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from bridge import words
 from bridge.comments import reserved_names
+from bridge.db import database_time
 from bridge.keys import Keys, fingerprint
 from bridge.records import ApiToken, Claim, FsRefreshTracker, HouseRule, Role, User, WebAuthn
 from moderation import ledger, moderators
@@ -494,7 +495,10 @@ def opened(session: Session, keys: Keys, purpose: str, token: str, *, locked: bo
     With *locked*, in a transaction that will use it, nobody else can use it in between.
     """
     told = (keys.opened(purpose, token) or "").split(".")
-    if len(told) != 3 or not told[0].isdigit() or int(told[1]) <= now().timestamp():
+    if len(told) != 3 or not told[0].isdigit():
+        return None
+    # By whichever clock is ahead: one that was set back must not make young again what ran out.
+    if int(told[1]) <= max(now().timestamp(), session.scalar(select(database_time())) or 0):
         return None
     if locked:
         ledger.take_head(session)

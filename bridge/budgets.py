@@ -9,22 +9,21 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, case, func, select, true, update
+from sqlalchemy import ColumnElement, and_, case, func, select, true, update
 from sqlalchemy.orm import Session
 
+from bridge import prices
 from bridge.db import database_time
-from bridge.records import Essay, Generation, Reply, ReplyRequest, RequestState, Voice
+from bridge.records import Comment, Essay, Generation, Purpose, Reply, ReplyRequest, RequestState, Voice
 from bridge.voices import VoiceRefused
 
 BYTES_A_TOKEN = 2
 """Of a request's JSON, for the most tokens it can be. English has about four, other scripts escape to six or more."""
-CACHE_WRITE = 1.25
-"""What a token costs that is written to the cache, in input tokens (MODEL-API, section 2)."""
 HELD_SECONDS = 60
 """How long a request waits where only calls that are still open hold what it would need."""
 MOST_COST = 2_147_000_000
@@ -38,11 +37,13 @@ _COUNT = re.compile(r"[0-9]{1,7}", re.ASCII)
 class BudgetSpent(Exception):
     """Raised when a call could exceed a budget. It is not made; the request waits *until* then."""
 
-    def __init__(self, why: str, until: float) -> None:
+    def __init__(self, why: str, until: float, *, for_all: bool = True) -> None:
         super().__init__(why)
         self.why = why
         self.until = until
         """Seconds since 1970 by the database's clock."""
+        self.for_all = for_all
+        """Whether others under the same essay would be refused as well; not where one reader's answers are bounded."""
 
 
 class BudgetRefused(VoiceRefused):
@@ -61,6 +62,13 @@ class Bounds:
     cost_a_month: int | None = None
     replies_a_day: int | None = None
     replies_a_month: int | None = None
+    replies_a_reader: int | None = None
+    """To one reader, from one UTC midnight to the next."""
+    replies_a_thread: int | None = None
+    """Under one essay, in the same time."""
+
+
+BOUNDS = tuple(each.name for each in fields(Bounds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,49 +111,89 @@ def clock(session: Session) -> datetime:
     return datetime.fromtimestamp(session.scalar(select(database_time())) or 0, UTC)
 
 
-def greatest_cost(voice: Voice, request: Mapping[str, Any]) -> int | None:
-    """Return the most a call could cost in millionths of a US dollar; None where the voice has no prices.
+def greatest_cost(
+    voice: Voice, request: Mapping[str, Any], *, batched: bool = False, at: datetime | None = None
+) -> int | None:
+    """Return the most a call could cost in millionths of a US dollar; None where no price is known.
 
-    Estimated from above: a token for every two bytes of the request's JSON, all of them written to the cache, and as
-    many tokens of answer as the request leaves room for.
+    Estimated from above: a token for every two bytes of the request's JSON, all of them written to the cache for as
+    long as the request wants them kept, and as many tokens of answer as it leaves room for. *at* is when the call is
+    made: now, unless it is told.
     """
-    if voice.price_in is None or voice.price_out is None:
+    price = prices.of(voice, at or datetime.now(UTC))
+    if price is None:
         return None
     tokens = math.ceil(len(json.dumps(request).encode()) / BYTES_A_TOKEN)
-    most = math.ceil(CACHE_WRITE * tokens * voice.price_in + int(request["max_tokens"]) * voice.price_out)
+    most = price.greatest(tokens, int(request["max_tokens"]), batched=batched, for_an_hour=_keeps_for_an_hour(request))
     return min(most, 2**31 - 1)  # The column's most; no budget reaches as far.
 
 
-def reserve(session: Session, voice: Voice, request: Mapping[str, Any], *, comment_id: int, at: datetime) -> int | None:
+def reserve(
+    session: Session,
+    voice: Voice,
+    request: Mapping[str, Any],
+    *,
+    comment_id: int,
+    at: datetime,
+    batched: bool = False,
+    replies: bool = True,
+) -> int | None:
     """Return what to reserve for a call about one comment, or raise `BudgetSpent`.
 
     The caller holds the voice's row (`voices.held`) until its record of the call is committed: two workers must not
-    both find the last of a budget.
+    both find the last of a budget. A call that brings no answer to a reader, not *replies*, is bound in dollars only.
     """
-    most = greatest_cost(voice, request)
+    most = greatest_cost(voice, request, batched=batched, at=at)
     bounds = bounds_of(voice)
     if bounds == Bounds():
         return most
     spent = counted(session, voice.id, at=at, without=comment_id)
-    when = periods(at)
-    refused = [
-        _refusal(spent.day.cost, spent.day.cost_held, most, bounds.cost_a_day, "day", at, when.next_day),
-        _refusal(spent.month.cost, spent.month.cost_held, most, bounds.cost_a_month, "month", at, when.next_month),
-        _refusal(spent.day.replies, spent.day.replies_held, 1, bounds.replies_a_day, "day", at, when.next_day),
-        _refusal(
-            spent.month.replies, spent.month.replies_held, 1, bounds.replies_a_month, "month", at, when.next_month
-        ),
-    ]
-    longest = max((each for each in refused if each is not None), key=lambda each: each.until, default=None)
+    found = _of_cost(spent, bounds, most, at)
+    if replies:
+        found += _of_replies(spent, bounds, at)
+        found += _of_comment(session, voice, bounds, comment_id, at)
+    # The longest wait; of equal ones, one that others would meet as well.
+    longest = max(found, key=lambda each: (each.until, each.for_all), default=None)
     if longest is not None:
         raise longest
     return most
+
+
+def room(session: Session, voice: Voice, essay_id: int, *, at: datetime, costing: int | None = None) -> int | None:
+    """Return how many more letters under an essay the budgets would let a voice answer now; None: no bound.
+
+    A bound in dollars allows as many as *costing*, the most that one could cost, goes into what is left; without it,
+    none where nothing is left and any number else. What one reader may have is not counted: they are many.
+    """
+    bounds = bounds_of(voice)
+    if bounds == Bounds():
+        return None
+    spent = counted(session, voice.id, at=at)
+    left = [
+        bound - used
+        for bound, used in (
+            (bounds.replies_a_day, spent.day.replies),
+            (bounds.replies_a_month, spent.month.replies),
+        )
+        if bound is not None
+    ]
+    if bounds.replies_a_thread is not None:
+        left.append(bounds.replies_a_thread - sum(_answered(session, voice, Comment.essay_id == essay_id, at)))
+    for bound, used in ((bounds.cost_a_day, spent.day.cost), (bounds.cost_a_month, spent.month.cost)):
+        if bound is None or prices.of(voice, at) is None:
+            continue
+        if costing:
+            left.append((bound - used) // costing)
+        elif bound <= used:
+            left.append(0)
+    return max(0, min(left)) if left else None
 
 
 def counted(session: Session, voice_id: int, *, at: datetime, without: int | None = None) -> Spent:
     """Return what counts against a voice's budgets at a moment.
 
     Calls that are open for the comment *without* hold no reply of others: it is answered once, however often asked.
+    One that lets the voice choose holds its cost and no reply; one in a batch is open until its result is recorded.
     """
     when = periods(at)
     is_open = and_(Generation.ended_at.is_(None), ReplyRequest.state == RequestState.ASKING.value)
@@ -176,7 +224,7 @@ def counted(session: Session, voice_id: int, *, at: datetime, without: int | Non
     asking = (
         select(func.count(Generation.comment_id.distinct()).label("replies"))
         .join(ReplyRequest, ReplyRequest.comment_id == Generation.comment_id)
-        .where(Generation.voice_id == voice_id, is_open)
+        .where(Generation.voice_id == voice_id, is_open, Generation.purpose == Purpose.REPLY.value)
         .subquery()
     )
     # One statement: a reply that is submitted between two of them would be counted in neither or in both.
@@ -190,7 +238,7 @@ def counted(session: Session, voice_id: int, *, at: datetime, without: int | Non
 
 def bounds_of(voice: Voice) -> Bounds:
     """Return a voice's budgets."""
-    return Bounds(voice.cost_a_day, voice.cost_a_month, voice.replies_a_day, voice.replies_a_month)
+    return Bounds(**{name: getattr(voice, name) for name in BOUNDS})
 
 
 def set_bounds(session: Session, voice: Voice, bounds: Bounds) -> list[int]:
@@ -227,6 +275,8 @@ def read_bounds(written: Mapping[str, str]) -> Bounds:
         cost_a_month=_cost("cost_a_month", written.get("cost_a_month", "")),
         replies_a_day=_count("replies_a_day", written.get("replies_a_day", "")),
         replies_a_month=_count("replies_a_month", written.get("replies_a_month", "")),
+        replies_a_reader=_count("replies_a_reader", written.get("replies_a_reader", "")),
+        replies_a_thread=_count("replies_a_thread", written.get("replies_a_thread", "")),
     )
 
 
@@ -243,21 +293,132 @@ def dollars(cost: int) -> str:
     return f"${cost / 1_000_000:,.2f}" if cost >= 100_000 or cost == 0 else f"${cost / 1_000_000:.4f}"
 
 
-def _refusal(
-    used: int, held: int, adds: int | None, bound: int | None, period: str, at: datetime, next_one: datetime
-) -> BudgetSpent | None:
-    """Return why *adds* more would exceed *bound* and until when it waits, or None if it would not."""
-    if bound is None or adds is None or used + adds <= bound:
-        return None
-    after = "after midnight UTC" if period == "day" else "when the next month begins, at midnight UTC"
+def _of_cost(spent: Spent, bounds: Bounds, most: int | None, at: datetime) -> list[BudgetSpent]:
+    if most is None:
+        return []
+    when = periods(at)
+    return [
+        *_refused("the day's budget", spent.day.cost, spent.day.cost_held, most, bounds.cost_a_day, at, when.next_day),
+        *_refused(
+            "the month's budget",
+            spent.month.cost,
+            spent.month.cost_held,
+            most,
+            bounds.cost_a_month,
+            at,
+            when.next_month,
+        ),
+    ]
+
+
+def _of_replies(spent: Spent, bounds: Bounds, at: datetime) -> list[BudgetSpent]:
+    when = periods(at)
+    day, month = spent.day, spent.month
+    return [
+        *_refused("the day's budget", day.replies, day.replies_held, 1, bounds.replies_a_day, at, when.next_day),
+        *_refused(
+            "the month's budget", month.replies, month.replies_held, 1, bounds.replies_a_month, at, when.next_month
+        ),
+    ]
+
+
+def _of_comment(session: Session, voice: Voice, bounds: Bounds, comment_id: int, at: datetime) -> Sequence[BudgetSpent]:
+    """Return why the reader who wrote a comment, or the essay it stands under, must wait for more answers today."""
+    if bounds.replies_a_reader is None and bounds.replies_a_thread is None:
+        return []
+    comment, found, midnight = session.get_one(Comment, comment_id), list[BudgetSpent](), periods(at).next_day
+    if bounds.replies_a_thread is not None:
+        answered, held = _answered(session, voice, Comment.essay_id == comment.essay_id, at, without=comment_id)
+        found += _refused(
+            "what may be answered under this essay in a day",
+            answered + held,
+            held,
+            1,
+            bounds.replies_a_thread,
+            at,
+            midnight,
+        )
+    if bounds.replies_a_reader is not None:
+        same = Comment.author_digest == comment.author_digest
+        answered, held = _answered(session, voice, same, at, without=comment_id)
+        found += _refused(
+            "what this reader may be answered in a day",
+            answered + held,
+            held,
+            1,
+            bounds.replies_a_reader,
+            at,
+            midnight,
+            for_all=False,
+        )
+    return found
+
+
+def _answered(
+    session: Session, voice: Voice, of: ColumnElement[bool], at: datetime, *, without: int | None = None
+) -> tuple[int, int]:
+    """Return how many comments like these a voice answered today, and how many more it is being asked about.
+
+    The caller holds the voice's row: an answer that is recorded between the two would be counted in neither.
+    """
+    answered = session.scalar(
+        select(func.count())
+        .select_from(Reply)
+        .join(Comment, Comment.id == Reply.comment_id)
+        .join(Essay, Essay.id == Comment.essay_id)
+        .where(of, Essay.voice_id == voice.id, Reply.created_at >= periods(at).day)
+    )
+    asked = (
+        select(func.count(Generation.comment_id.distinct()))
+        .join(Comment, Comment.id == Generation.comment_id)
+        .join(ReplyRequest, ReplyRequest.comment_id == Generation.comment_id)
+        .where(
+            of,
+            Generation.voice_id == voice.id,
+            Generation.ended_at.is_(None),
+            Generation.purpose == Purpose.REPLY.value,
+            ReplyRequest.state == RequestState.ASKING.value,
+        )
+    )
+    held = session.scalar(asked.where(Generation.comment_id != without) if without is not None else asked)
+    return answered or 0, held or 0
+
+
+def _refused(
+    what: str,
+    used: int,
+    held: int,
+    adds: int,
+    bound: int | None,
+    at: datetime,
+    next_one: datetime,
+    *,
+    for_all: bool = True,
+) -> list[BudgetSpent]:
+    """Return why *adds* more would exceed *bound* and until when it waits; nothing if it would not."""
+    if bound is None or used + adds <= bound:
+        return []
+    if adds <= bound and used - held + adds <= bound:
+        why = f"Calls that are still open hold the rest of {what}; it is asked when they have ended."
+        return [BudgetSpent(why, at.timestamp() + HELD_SECONDS, for_all=for_all)]
+    what = what[0].upper() + what[1:]
     if adds > bound:
-        why = f"The {period}'s budget has no room for even one call like this; it waits until an admin raises it."
-    elif used - held + adds <= bound:
-        why = f"Calls that are still open hold the rest of the {period}'s budget; it is asked when they have ended."
-        return BudgetSpent(why, at.timestamp() + HELD_SECONDS)
+        why = f"{what} has no room for even one call like this; it waits until an admin raises it."
     else:
-        why = f"The {period}'s budget is spent; it is asked {after}."
-    return BudgetSpent(why, next_one.timestamp())
+        after = (
+            "after midnight UTC" if next_one == periods(at).next_day else "when the next month begins, at midnight UTC"
+        )
+        why = f"{what} is spent; it is asked {after}."
+    return [BudgetSpent(why, next_one.timestamp(), for_all=for_all)]
+
+
+def _keeps_for_an_hour(part: object) -> bool:
+    """Whether a part of a request has a marker that keeps what stands before it for an hour."""
+    if isinstance(part, Mapping):
+        marker = part.get("cache_control")
+        marked = isinstance(marker, Mapping) and marker.get("ttl") == "1h"
+        return marked or any(_keeps_for_an_hour(each) for each in part.values())
+    return isinstance(part, list | tuple) and any(_keeps_for_an_hour(each) for each in part)
 
 
 def _cost(field: str, written_as: str) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date
@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from bridge import (
     accounts,
     budgets,
+    calls,
     checkpoints,
     db,
     erasure,
@@ -26,13 +27,19 @@ from bridge import (
     keeping,
     migrate,
     outbox,
+    prices,
+    replaying,
     reviews,
     settings,
     voices,
+    ways,
     words,
 )
+from bridge.prices import Price
+from bridge.records import Answering, Calls, Endpoint, Voice
 from bridge.site import Site, open_site
 from moderation import errors, ledger, moderators
+from moderation.base import now
 from moderation.types import Digest, Kind, Rejection
 
 _REFUSALS = (
@@ -45,6 +52,7 @@ _REFUSALS = (
     words.WordsRefused,
     checkpoints.CheckpointRefused,
     essays.NoSuchEssay,
+    calls.NoSuchCall,
     erasure.NotAnAddress,
     errors.Refused,
     errors.NotWhatWasReviewed,
@@ -95,42 +103,92 @@ def voice() -> None:
     """The retired models that write here."""
 
 
+WAY_OPTIONS = (
+    click.option(
+        "--answering",
+        type=click.Choice([each.value for each in Answering]),
+        help="Each letter, or those it chose of what waits.",
+    ),
+    click.option(
+        "--calls",
+        type=click.Choice([each.value for each in Calls]),
+        help="Live, in batches at half the price, or by the rule.",
+    ),
+    click.option("--depth", help="How many letters deep a conversation is answered; 10 unless set."),
+    click.option("--memory-tokens", help="Tokens of earlier letters, answers and essays it is shown; 6000 unless set."),
+    click.option("--calls-at-once", help="Over all workers; none for no bound but each worker's."),
+    click.option("--requests-a-minute", help="None: what the API's headers say. So with the next two."),
+    click.option("--input-tokens-a-minute", help="Tokens that it is sent."),
+    click.option("--output-tokens-a-minute", help="Tokens that it writes."),
+    click.option("--max-tokens", help="The most it may write at once; 1500 unless set."),
+    click.option("--anthropic-version", help="Sent with its requests; the SDK's unless given."),
+    click.option("--extra-body", help="A JSON object that its requests carry besides."),
+    click.option(
+        "--endpoint",
+        type=click.Choice([each.value for each in Endpoint]),
+        help="Who serves the model; anthropic unless set.",
+    ),
+    click.option("--region", help="For Bedrock and Vertex."),
+    click.option("--project", help="For Vertex."),
+    click.option("--base-url", help="Of a compatible server, such as one of your own; the worker's unless given."),
+    click.option("--key-name", help="The variable that holds its key for the workers: ANTHROPIC_API_KEY_SOMETHING."),
+    click.option("--disclaimer", help="Shown on its essays and replies."),
+    click.option("--retired-on", help="The day it was retired, such as 2026-01-05."),
+)
+
+
+def ways_given(command: Callable[..., None]) -> Callable[..., None]:
+    """Give *command* an option for each way of a voice."""
+    for option in reversed(WAY_OPTIONS):
+        command = option(command)
+    return command
+
+
 @voice.command("add")
 @click.argument("name")
 @click.option("--model", required=True, help="Its id in the Messages API, such as claude-3-opus-20240229.")
 @click.option("--charter", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True, help="A file.")
-@click.option("--disclaimer", default=voices.DISCLAIMER, help="Shown on its essays and replies.")
-@click.option("--retired-on", type=click.DateTime(["%Y-%m-%d"]), help="The day it was retired.")
-@click.option("--max-tokens", type=click.IntRange(1, 128_000), default=1500, show_default=True)
-@click.option("--anthropic-version", help="Sent with its requests; the SDK's unless given.")
-@click.option("--price-in", type=click.FloatRange(0), help="US dollars for a million input tokens.")
+@click.option("--price-in", type=click.FloatRange(0), help="US dollars for a million input tokens, if no table has it.")
 @click.option("--price-out", type=click.FloatRange(0), help="US dollars for a million output tokens.")
+@ways_given
 def voice_add(
-    name: str,
-    model: str,
-    charter: Path,
-    disclaimer: str,
-    retired_on: Any,
-    max_tokens: int,
-    anthropic_version: str | None,
-    price_in: float | None,
-    price_out: float | None,
+    name: str, model: str, charter: Path, price_in: float | None, price_out: float | None, **given: str | None
 ) -> None:
     """Add the voice NAME. Its charter is the system prompt that it is asked under."""
+    told = ways.read(_written(given), voices.Ways())
     new = voices.NewVoice(
         name=name,
         model=model,
         charter=_text_of(charter),
-        disclaimer=disclaimer,
-        retired_on=retired_on.date() if retired_on else None,
-        max_tokens=max_tokens,
-        anthropic_version=anthropic_version,
         price_in=price_in,
         price_out=price_out,
+        **{way: getattr(told, way) for way in voices.WAYS},
     )
     with opened() as site, site.database.sessions.begin() as session:
         added = voices.add(session, new)
         click.echo(f"{added.name} writes here now; essays come with `emeritus essay add FILE.md --voice {added.slug}`.")
+    _tell_whose_key(added)
+
+
+@voice.command("set")
+@click.argument("name")
+@ways_given
+def voice_set(name: str, **given: str | None) -> None:
+    """Change in what ways the voice NAME is asked, from its next sitting on. What is left out stays; none clears."""
+    changed = _written(given)
+    if not changed:
+        raise click.UsageError("Say what to change. `emeritus voice show NAME` shows what is set.")
+    with opened() as site:
+        with site.database.reading_sessions() as session:
+            slug = voices.named(session, name).slug
+        keeping.set_ways(site, slug, changed)
+        with site.database.reading_sessions() as session:
+            found = voices.named(session, name)
+    as_set = ways.written(voices.ways_of(found))
+    for option in changed:
+        click.echo(f"{option.replace('_', ' ')}: {_on_a_terminal(as_set[option]) or 'none'}")
+    click.echo(f"{found.name} is asked so from its next sitting on.")
+    _tell_whose_key(found)
 
 
 @voice.command("list")
@@ -143,6 +201,9 @@ def voice_list(as_json: bool) -> None:
                 "name": each.name,
                 "slug": each.slug,
                 "model": each.model,
+                "endpoint": each.endpoint,
+                "answering": each.answering,
+                "calls": each.calls,
                 "stand_in": each.stand_in,
                 "retired_on": each.retired_on.isoformat() if each.retired_on else None,
                 "paused": not voices.may_be_asked(session, each),
@@ -182,9 +243,11 @@ def voice_resume(name: str) -> None:
 @click.option("--cost-a-month", help="US dollars, such as 40; none for no bound.")
 @click.option("--replies-a-day", help="A whole number; none for no bound.")
 @click.option("--replies-a-month", help="A whole number; none for no bound.")
+@click.option("--replies-a-reader", help="To one reader in a day; none for no bound.")
+@click.option("--replies-a-thread", help="Under one essay in a day; none for no bound.")
 def voice_budgets(name: str, **given: str | None) -> None:
     """Bound what the voice NAME costs and how often it answers. What is left out stays as it is."""
-    changed = {option: "" if value == "none" else value for option, value in given.items() if value is not None}
+    changed = _written(given)
     with opened() as site:
         with site.database.reading_sessions() as session:
             found = voices.named(session, name)
@@ -194,26 +257,32 @@ def voice_budgets(name: str, **given: str | None) -> None:
             keeping.set_bounds(site, found.slug, bounds)
     for option, value in budgets.written(bounds).items():
         click.echo(f"{option.replace('_', ' ')}: {value or 'no bound'}")
-    if found.price_in is None or found.price_out is None:
-        click.echo(f"{found.name} has no prices, so no bound in dollars holds.")
+    if prices.of(found, now()) is None:
+        click.echo(f"{found.name} has no prices that are known, so no bound in dollars holds.")
 
 
 @voice.command("prices")
 @click.argument("name")
-@click.option("--price-in", type=click.FloatRange(0), required=True, help="US dollars for a million input tokens.")
-@click.option("--price-out", type=click.FloatRange(0), required=True, help="US dollars for a million output tokens.")
-def voice_prices(name: str, price_in: float, price_out: float) -> None:
-    """Say what the voice NAME costs, so that bounds in dollars hold."""
+@click.option("--price-in", type=click.FloatRange(0), help="US dollars for a million input tokens.")
+@click.option("--price-out", type=click.FloatRange(0), help="US dollars for a million output tokens.")
+@click.option("--from-table", is_flag=True, help="Forget the prices of its own: those of the table hold.")
+def voice_prices(name: str, price_in: float | None, price_out: float | None, from_table: bool) -> None:
+    """Say what the voice NAME costs, where the table of prices does not or says something else."""
+    if from_table and (price_in is not None or price_out is not None):
+        raise click.UsageError("Give prices, or --from-table, and not both.")
     with opened() as site, site.database.sessions.begin() as session:
-        voices.set_prices(session, voices.named(session, name), price_in=price_in, price_out=price_out)
-    click.echo(f"{name} costs ${price_in:g} in and ${price_out:g} out, for a million tokens.")
+        found = voices.named(session, name)
+        if from_table or price_in is not None or price_out is not None:
+            voices.set_prices(session, found, price_in=price_in, price_out=price_out)
+        price = prices.of(found, now())
+    click.echo(f"{found.name} costs {_as_told(price)}." if price else f"No price is known for {found.name}.")
 
 
 @voice.command("show")
 @click.argument("name")
 @as_json
 def voice_show(name: str, as_json: bool) -> None:
-    """Show the voice NAME: whether it answers, what it is asked, what it costs."""
+    """Show the voice NAME: whether it answers and how, what it is asked, what it costs."""
     with opened() as site, site.database.reading_sessions() as session:
         kept = keeping.one(session, voices.named(session, name).slug)
     found = {
@@ -222,23 +291,29 @@ def voice_show(name: str, as_json: bool) -> None:
         "model": kept.voice.model,
         "answers": kept.answers,
         "paused_why": kept.voice.paused_why,
+        **asdict(kept.ways),
         "requests": {state.value: count for state, count in kept.counts.items()},
-        "cost": {"today": kept.spent.day.cost, "this_month": kept.spent.month.cost} if kept.has_prices else None,
+        "cost": {"today": kept.spent.day.cost, "this_month": kept.spent.month.cost} if kept.price else None,
+        "price": kept.price.as_record() if kept.price else None,
         "replies": {"today": kept.spent.day.replies, "this_month": kept.spent.month.replies},
         "budgets": asdict(kept.bounds),
         "charter": kept.voice.charter,
     }
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        # A day is all that is neither words nor numbers.
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False, default=str))
         return
     state = "answers" if kept.answers else f"paused: {_on_a_terminal(kept.voice.paused_why or '')}"
     click.echo(f"{kept.voice.name}  {kept.voice.model}  {state}")
     click.echo("requests  " + ", ".join(f"{count} {state.value}" for state, count in kept.counts.items() if count))
+    click.echo(f"price  {_as_told(kept.price) if kept.price else 'none is known'}")
     for period, spent in (("today", kept.spent.day), ("this month", kept.spent.month)):
-        cost = budgets.dollars(spent.cost) if kept.has_prices else "no prices"
+        cost = budgets.dollars(spent.cost) if kept.price else "no prices"
         click.echo(f"{period}  {cost}, {spent.replies} replies")
     for option, value in budgets.written(kept.bounds).items():
         click.echo(f"{option.replace('_', ' ')}  {value or 'no bound'}")
+    for option, value in ways.written(kept.ways).items():
+        click.echo(f"{option.replace('_', ' ')}  {_on_a_terminal(value) or 'none'}")
 
 
 @click.group()
@@ -549,6 +624,27 @@ def ledger_verify(against: tuple[Path, ...], public_key: str | None, new_checkpo
         sys.exit(1)
 
 
+@click.command("replay")
+@click.argument("call", metavar="ID")
+@as_json
+def replay_command(call: str, as_json: bool) -> None:
+    """Put the request of a call to the model together from the records, and hold it against what was sent.
+
+    ID is a call's number, or the public id of an answer or a letter: of a letter, the call that brought its answer,
+    else the newest. Exits with 1 if the two are not equal though no words were taken back or erased.
+    """
+    with opened() as site:
+        found = replaying.replay(site, call)
+    if as_json:
+        click.echo(json.dumps(found.as_record(), indent=2))
+    else:
+        if found.whole.request_text is not None:
+            click.echo(found.whole.request_text)
+        click.echo(found.whole.sentence, err=not found.holds)
+    if not found.holds:
+        sys.exit(1)
+
+
 COMMANDS = [
     migrate_command,
     voice,
@@ -560,6 +656,7 @@ COMMANDS = [
     reject_command,
     ledger_group,
     erase_command,
+    replay_command,
 ]
 
 
@@ -576,6 +673,21 @@ def _seen(site: Site, submission_id: int, digest: str | None, question: str) -> 
     click.echo(f"{_on_a_terminal(context.pending.author)}:\n\n{_on_a_terminal(context.pending.body)}\n")
     click.confirm(question, abort=True)
     return context.pending.digest
+
+
+def _written(given: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the options that were given; `none` is written as nothing."""
+    return {option: "" if value == "none" else value for option, value in given.items() if value is not None}
+
+
+def _as_told(price: Price) -> str:
+    whence = "by prices of its own" if price.since is None else f"since {price.since} ({price.source})"
+    return f"${float(price.input):g} in and ${float(price.output):g} out, for a million tokens, {whence}"
+
+
+def _tell_whose_key(voice: Voice) -> None:
+    if voice.base_url is not None and voice.key_name is None:
+        click.echo("Its server is sent the key in ANTHROPIC_API_KEY; name one of its own with --key-name.", err=True)
 
 
 def _counted(number: int, what: str) -> str:

@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, case, func, select
 from sqlalchemy.orm import Session
 
-from bridge import budgets, markup, replies, voices
+from bridge import budgets, markup, prices, replies, voices, ways
 from bridge.budgets import Bounds, Spent
-from bridge.records import Charter, Comment, Essay, Reply, ReplyRequest, RequestState, Voice
+from bridge.prices import Price
+from bridge.records import Charter, Comment, Essay, Generation, Reply, ReplyRequest, RequestState, Voice
 from bridge.site import Site
-from bridge.voices import VoiceRefused
+from bridge.voices import VoiceRefused, Ways
 from moderation import moderators
 from moderation.release import released
 from moderation.types import Moderator, Released
@@ -45,11 +46,13 @@ class Kept:
     counts: dict[RequestState, int]
     bounds: Bounds
     spent: Spent
-
-    @property
-    def has_prices(self) -> bool:
-        """Whether its calls have a cost that can be counted and bounded."""
-        return self.voice.price_in is not None and self.voice.price_out is not None
+    ways: Ways
+    price: Price | None
+    """What a call costs now; None where nobody knows, so that no bound in dollars holds."""
+    unpriced: int
+    """Calls this month whose cost nobody knew."""
+    rehearsed: int
+    """Of what counts this month, the part that the rehearsal was asked for: reckoned, and owed to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,21 @@ def set_bounds_written(site: Site, slug: str, written: Mapping[str, str]) -> Non
     set_bounds(site, slug, budgets.read_bounds(written))
 
 
+def set_ways(site: Site, slug: str, written: Mapping[str, str]) -> None:
+    """Have a voice asked in the ways that a person wrote, from its next sitting on; the others stay.
+
+    Raises `VoiceRefused`, and `voices.WayRefused` for what cannot be read or kept.
+    """
+    with site.database.sessions.begin() as session:
+        voice = voices.held(session, voices.at(session, slug).id)
+        voices.set_ways(session, voice, ways.read(written, voices.ways_of(voice)))
+
+
+def set_ways_at_the_desk(site: Site, slug: str, written: Mapping[str, str]) -> None:
+    """Have a voice asked in the ways that an admin wrote; what only the operator says is not looked at."""
+    set_ways(site, slug, {name: written[name] for name in ways.AT_THE_DESK if name in written})
+
+
 def change_charter(site: Site, slug: str, written: str, *, moderator: Moderator, seen: int) -> None:
     """Give a voice a new charter, from its next sitting on. Raises `VoiceRefused`."""
     with site.database.sessions.begin() as session:
@@ -190,13 +208,26 @@ def _kept(session: Session, voice: Voice) -> Kept:
         .where(Essay.voice_id == voice.id)
         .group_by(ReplyRequest.state)
     ).all()
+    at = budgets.clock(session)
+    unpriced = and_(Generation.cost.is_(None), Generation.reserved.is_(None))
+    counted = func.coalesce(Generation.cost, Generation.reserved, 0)
+    calls = session.execute(
+        select(
+            func.sum(case((unpriced, 1), else_=0)),
+            func.sum(case((Generation.rehearsed, counted), else_=0)),
+        ).where(Generation.voice_id == voice.id, Generation.started_at >= budgets.periods(at).month)
+    ).one()
     return Kept(
         voice=voice,
         answers=voices.may_be_asked(session, voice),
         paused_until=datetime.fromtimestamp(voice.paused_until, UTC) if voice.paused_until is not None else None,
         counts=dict.fromkeys(RequestState, 0) | {RequestState(state): count for state, count in states},
         bounds=budgets.bounds_of(voice),
-        spent=budgets.counted(session, voice.id, at=budgets.clock(session)),
+        spent=budgets.counted(session, voice.id, at=at),
+        ways=voices.ways_of(voice),
+        price=prices.of(voice, at),
+        unpriced=int(calls[0] or 0),
+        rehearsed=int(calls[1] or 0),
     )
 
 

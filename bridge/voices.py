@@ -1,21 +1,23 @@
-"""The retired models that write here: added, asked or not, and the charter each is asked under."""
+"""The retired models that write here: added, asked or not, in what way, and the charter each is asked under."""
 
 from __future__ import annotations
 
-import math
+import json
 import re
 import unicodedata
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import date, datetime
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from bridge import markup
+from bridge import markup, prices
 from bridge.db import database_time
 from bridge.model import Usage
-from bridge.records import Charter, Voice
+from bridge.records import Answering, Batch, Calls, Charter, Endpoint, Essay, Voice
 from moderation.base import now
 
 DISCLAIMER = (
@@ -27,6 +29,19 @@ MOST_PRICE = 100_000
 """In US dollars for a million tokens."""
 CHARTER_LENGTH = 15_000
 """In characters: a form of 64 KiB carries it, whatever script it is in."""
+DISCLAIMER_LENGTH = 500
+MOST_DEPTH = 100
+MOST_MEMORY = 100_000
+MOST_AT_ONCE = 256
+MOST_A_MINUTE = 1_000_000_000
+MOST_TOKENS = 128_000
+"""Of one answer: no model writes more."""
+EXTRA_BODY_LENGTH = 4_000
+OURS = frozenset({"model", "system", "messages", "tools", "tool_choice", "stream"})
+"""What a request says by itself: more of a body may not say it otherwise, or another would speak, or be told."""
+_KEY_NAME = re.compile(r"ANTHROPIC_API_KEY_[A-Z0-9_]+", re.ASCII)
+_OPTIONS = {"region": re.compile(r"[a-z0-9-]{1,40}", re.ASCII), "project": re.compile(r"[a-z0-9:.-]{1,64}", re.ASCII)}
+OPTIONS_OF = {Endpoint.ANTHROPIC: set[str](), Endpoint.BEDROCK: {"region"}, Endpoint.VERTEX: {"region", "project"}}
 
 
 class VoiceRefused(Exception):
@@ -54,19 +69,48 @@ class CharterChanged(CharterRefused):
         )
 
 
+class WayRefused(VoiceRefused):
+    """Raised for a way of asking a voice that cannot be set. *field* is the name of what is wrong in `Ways`."""
+
+    def __init__(self, field: str, sentence: str) -> None:
+        super().__init__(f"{sentence} Nothing was changed.")
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """In what way a voice is asked and shown, as `records.Voice` keeps it; all of it may be changed later."""
+
+    disclaimer: str = DISCLAIMER
+    retired_on: date | None = None
+    answering: Answering = Answering.EACH
+    calls: Calls = Calls.LIVE
+    depth: int = 10
+    memory_tokens: int = 6000
+    calls_at_once: int | None = None
+    requests_a_minute: int | None = None
+    input_tokens_a_minute: int | None = None
+    output_tokens_a_minute: int | None = None
+    max_tokens: int = 1500
+    anthropic_version: str | None = None
+    extra_body: Mapping[str, Any] | None = None
+    endpoint: Endpoint = Endpoint.ANTHROPIC
+    endpoint_options: Mapping[str, Any] | None = None
+    base_url: str | None = None
+    key_name: str | None = None
+
+
+WAYS = tuple(each.name for each in fields(Ways))
+
+
 @dataclass(frozen=True, slots=True)
-class NewVoice:
+class NewVoice(Ways):
     """What makes a voice."""
 
     name: str
     model: str
     charter: str
-    disclaimer: str = DISCLAIMER
-    retired_on: date | None = None
     stand_in: bool = False
-    max_tokens: int = 1500
-    anthropic_version: str | None = None
-    extra_body: dict[str, Any] | None = None
     price_in: float | None = None
     price_out: float | None = None
 
@@ -78,8 +122,7 @@ def add(session: Session, voice: NewVoice) -> Voice:
     if not slug or len(name) > 80 or name.endswith(REHEARSAL_MARK):
         raise VoiceRefused("A voice's name needs at least one letter or digit, and at most 80 characters.")
     charter = charter_words(voice.charter)
-    if not 1 <= voice.max_tokens <= 128_000:
-        raise VoiceRefused("A voice's max_tokens must be between 1 and 128,000.")
+    ways = checked(voice)
     _check_prices(voice.price_in, voice.price_out)
     if session.scalar(select(Voice.id).where((Voice.name == name) | (Voice.slug == slug))) is not None:
         raise VoiceRefused(f"There is a voice named {name} already.")
@@ -88,15 +131,11 @@ def add(session: Session, voice: NewVoice) -> Voice:
         slug=slug,
         model=voice.model,
         charter=charter,
-        disclaimer=voice.disclaimer,
-        retired_on=voice.retired_on,
         stand_in=voice.stand_in,
-        max_tokens=voice.max_tokens,
-        anthropic_version=voice.anthropic_version,
-        extra_body=voice.extra_body,
         price_in=voice.price_in,
         price_out=voice.price_out,
         created_at=now(),
+        **_as_kept(ways),
     )
     session.add(row)
     session.flush()
@@ -110,6 +149,61 @@ def set_prices(session: Session, voice: Voice, *, price_in: float | None, price_
     _check_prices(price_in, price_out)
     voice.price_in, voice.price_out = price_in, price_out
     session.flush()
+
+
+def ways_of(voice: Voice) -> Ways:
+    """Return in what way a voice is asked."""
+    return replace(
+        Ways(**{name: getattr(voice, name) for name in WAYS}),
+        answering=Answering(voice.answering),
+        calls=Calls(voice.calls),
+        endpoint=Endpoint(voice.endpoint),
+    )
+
+
+def set_ways(session: Session, voice: Voice, ways: Ways) -> None:
+    """Have a voice asked in another way, from its next sitting on. The caller holds its row. Raises `WayRefused`.
+
+    What the voice did not choose stays so: one that answers each letter from now on is not asked for what it passed by.
+    """
+    for name, value in _as_kept(checked(ways)).items():
+        setattr(voice, name, value)
+    session.flush()
+
+
+def checked(ways: Ways) -> Ways:
+    """Return *ways* as they are kept. Raises `WayRefused` for what makes no sense, or would give a key away."""
+    for field in ("base_url", "key_name", "extra_body", "endpoint_options", "anthropic_version", "disclaimer"):
+        _holds_no_key(field, getattr(ways, field))
+    for field, least, most, what in (
+        ("depth", 1, MOST_DEPTH, "letters"),
+        ("memory_tokens", 0, MOST_MEMORY, "tokens"),
+        ("max_tokens", 1, MOST_TOKENS, "tokens"),
+        ("calls_at_once", 1, MOST_AT_ONCE, "calls"),
+        ("requests_a_minute", 1, MOST_A_MINUTE, "requests"),
+        ("input_tokens_a_minute", 1, MOST_A_MINUTE, "tokens"),
+        ("output_tokens_a_minute", 1, MOST_A_MINUTE, "tokens"),
+    ):
+        number = getattr(ways, field)
+        if number is not None and not least <= number <= most:
+            raise WayRefused(field, f"Write a whole number of {what}, from {least} to {most:,}.")
+    if ways.endpoint is not Endpoint.ANTHROPIC and ways.calls is not Calls.LIVE:
+        raise WayRefused("calls", "Bedrock and Vertex take no batches, so a voice there is called live.")
+    if ways.anthropic_version is not None and not re.fullmatch(r"[A-Za-z0-9-]{1,32}", ways.anthropic_version, re.ASCII):
+        raise WayRefused("anthropic_version", "Write a version of the API such as 2023-06-01.")
+    if ways.key_name is not None and (not _KEY_NAME.fullmatch(ways.key_name) or len(ways.key_name) > 80):
+        raise WayRefused(
+            "key_name",
+            "A key's name is that of a variable in the worker's environment, such as ANTHROPIC_API_KEY_SECOND; without "
+            "one it is ANTHROPIC_API_KEY.",
+        )
+    return replace(
+        Ways(**{name: getattr(ways, name) for name in WAYS}),
+        disclaimer=_disclaimer(ways.disclaimer),
+        base_url=_base_url(ways.base_url) if ways.base_url is not None else None,
+        extra_body=_extra_body(ways.extra_body) if ways.extra_body is not None else None,
+        endpoint_options=_endpoint_options(ways.endpoint, ways.endpoint_options),
+    )
 
 
 def everyone(session: Session) -> list[Voice]:
@@ -131,6 +225,16 @@ def at(session: Session, slug: str) -> Voice:
     if voice is None:
         raise NoSuchVoice
     return voice
+
+
+def of_essay(session: Session, essay_id: int) -> Voice | None:
+    """Return the voice that wrote an essay."""
+    return session.scalar(select(Voice).join(Essay, Essay.voice_id == Voice.id).where(Essay.id == essay_id))
+
+
+def of_batch(session: Session, batch_id: int) -> Voice | None:
+    """Return the voice that a batch was sent for."""
+    return session.scalar(select(Voice).join(Batch, Batch.voice_id == Voice.id).where(Batch.id == batch_id))
 
 
 def held(session: Session, voice_id: int) -> Voice:
@@ -211,16 +315,13 @@ def change_charter(session: Session, voice: Voice, written: str, *, moderator: i
     session.flush()
 
 
-def cost(voice: Voice, used: Usage) -> int | None:
-    """Return what a call cost in millionths of a US dollar, rounded up; None where the voice has no prices.
+def cost(voice: Voice, used: Usage, *, batched: bool = False, at: datetime | None = None) -> int | None:
+    """Return what a call cost in millionths of a US dollar, rounded up; None where no price is known.
 
-    A cache read costs a tenth of input, a write 1.25 times, and one kept for an hour twice (MODEL-API, section 2).
+    *at* is when the call was made: now, unless it is told. `prices` says which price holds.
     """
-    if voice.price_in is None or voice.price_out is None:
-        return None
-    short = used.cache_written - used.cache_written_for_an_hour
-    paid_in = used.fresh + 0.1 * used.cache_read + 1.25 * short + 2 * used.cache_written_for_an_hour
-    return math.ceil(paid_in * voice.price_in + used.output * voice.price_out)
+    price = prices.of(voice, at or now())
+    return price.cost(used, batched=batched) if price is not None else None
 
 
 def slug_of(words: str) -> str:
@@ -229,7 +330,75 @@ def slug_of(words: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:80].strip("-")
 
 
-def _check_prices(*prices: float | None) -> None:
+def _check_prices(*given: float | None) -> None:
     # A price that is no number would stop every call at the reckoning of what it could cost.
-    if any(price is not None and not 0 <= price <= MOST_PRICE for price in prices):
+    if any(price is not None and not 0 <= price <= MOST_PRICE for price in given):
         raise VoiceRefused(f"A price is a number of dollars, at most {MOST_PRICE:,}. Nothing was changed.")
+    # One of the two alone would say nothing, and no bound in dollars would hold.
+    if sum(price is None for price in given) == 1:
+        raise VoiceRefused("Give both prices, for what it is sent and for what it writes. Nothing was changed.")
+
+
+def _as_kept(ways: Ways) -> dict[str, Any]:
+    """Return *ways* by the names of the columns that keep them."""
+    kept = {name: getattr(ways, name) for name in WAYS}
+    return kept | {name: kept[name].value for name in ("answering", "calls", "endpoint")}
+
+
+def _holds_no_key(field: str, given: object) -> None:
+    said = given if isinstance(given, str) else json.dumps(given) if given is not None else ""
+    if said.strip().lower().startswith("sk-") or "sk-ant-" in said.lower():
+        raise WayRefused(
+            field,
+            "This looks like a key, and no key is kept here. Set it in the worker's environment as a variable named "
+            "ANTHROPIC_API_KEY_ and a name, and give the variable's name. Then make a new key: this one has been seen.",
+        )
+
+
+def _disclaimer(written: str) -> str:
+    words = unicodedata.normalize("NFC", markup.without_unseen(written)).strip()
+    if not markup.shows_something(words) or len(words) > DISCLAIMER_LENGTH:
+        raise WayRefused("disclaimer", f"A voice needs a disclaimer, in at most {DISCLAIMER_LENGTH} characters.")
+    return words
+
+
+def _base_url(written: str) -> str:
+    """Return the address of a compatible server as the SDK wants it: without the `/v1` that each call begins with."""
+    address = written.strip().rstrip("/").removesuffix("/v1").rstrip("/")
+    try:
+        parts = urlsplit(address)
+        found = parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        parts, found = SplitResult("", "", "", "", ""), None
+    plain = re.fullmatch(r"[!-~]{1,2000}", address, re.ASCII) and not re.search(r"[@?#\\]", address)
+    if parts.scheme not in {"http", "https"} or not found or not plain:
+        raise WayRefused(
+            "base_url",
+            "Write the address of a server such as https://models.example.org, without a name, a password or a query.",
+        )
+    return address
+
+
+def _extra_body(given: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        body: Any = json.loads(json.dumps(given, allow_nan=False))
+    except ValueError:
+        body = None
+    if not isinstance(body, dict) or len(json.dumps(body)) > EXTRA_BODY_LENGTH:
+        raise WayRefused("extra_body", f"Write a JSON object of at most {EXTRA_BODY_LENGTH:,} characters.")
+    ours = sorted(OURS & set(body))
+    if ours:
+        raise WayRefused("extra_body", f"The request itself says {', '.join(ours)}; it cannot be said otherwise.")
+    most = body.get("max_tokens", 1)
+    if type(most) is not int or not 1 <= most <= MOST_TOKENS:
+        raise WayRefused("extra_body", f"Its max_tokens must be a whole number from 1 to {MOST_TOKENS:,}.")
+    return body
+
+
+def _endpoint_options(endpoint: Endpoint, given: Mapping[str, Any] | None) -> dict[str, str] | None:
+    for name, value in (given or {}).items():
+        if name not in OPTIONS_OF[endpoint]:
+            raise WayRefused(name, "A region is for Bedrock and Vertex, and a project for Vertex.")
+        if not isinstance(value, str) or not _OPTIONS[name].fullmatch(value):
+            raise WayRefused(name, f"Write a {name} as its cloud does: lower-case letters, digits and hyphens.")
+    return dict(given) if given else None

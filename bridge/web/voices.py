@@ -1,4 +1,4 @@
-"""The desk's pages of voices: what each costs and has waiting for it; admins pause it, bound it and change its charter.
+"""The desk's pages of voices: how each answers, what it costs and has waiting for it; admins change all of it.
 
 Moderators read what admins decide.
 """
@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from bridge import budgets, keeping
+from bridge import budgets, keeping, ways
 from bridge.keeping import Kept
 from bridge.records import RequestState
 from bridge.replies import NotToBeAskedAgain
-from bridge.voices import CHARTER_LENGTH, CharterChanged, CharterRefused
+from bridge.voices import CHARTER_LENGTH, CharterChanged, CharterRefused, WayRefused
 from bridge.web.access import Access, current_moderator, open_to, site
 
 voices = Blueprint("voices", __name__, url_prefix="/desk/voices")
@@ -68,6 +68,17 @@ def create_budgets(voice: str) -> ResponseReturnValue:
     return _back(voice, "bounded")
 
 
+@voices.post("/<voice>/ways")
+@open_to(Access.ADMIN)
+def create_ways(voice: str) -> ResponseReturnValue:
+    """Have a voice asked in another way, from its next sitting on."""
+    try:
+        keeping.set_ways_at_the_desk(site(), voice, request.form)
+    except WayRefused as refused:
+        return _page(voice, refused=refused, written=request.form), 422
+    return _back(voice, "set")
+
+
 @voices.post("/<voice>/requests/<int(max=2147483647):comment_id>/again")
 @open_to(Access.ADMIN)
 def create_asking(voice: str, comment_id: int) -> ResponseReturnValue:
@@ -103,6 +114,7 @@ def create_charter(voice: str) -> ResponseReturnValue:
 
 def _page(slug: str, *, refused: Exception | None = None, written: Mapping[str, str] = NOTHING) -> str:
     """Show one voice; a refusal stands above its form, which keeps what was written."""
+    field = getattr(refused, "field", None)
     with site().database.reading_sessions() as session:
         kept = keeping.one(session, slug)
         state = _state(kept)
@@ -116,9 +128,11 @@ def _page(slug: str, *, refused: Exception | None = None, written: Mapping[str, 
         listed=listed[: keeping.AT_ONCE],
         more=listed[keeping.AT_ONCE - 1].request.comment_id if len(listed) > keeping.AT_ONCE else None,
         refused=refused,
-        field=getattr(refused, "field", None),
+        field=field,
+        refused_in="ways" if field in ways.AT_THE_DESK else "budgets" if field in budgets.BOUNDS else "page",
         why=written.get("why", ""),
         bounds=written if isinstance(refused, budgets.BudgetRefused) else budgets.written(kept.bounds),
+        ways=written if isinstance(refused, WayRefused) else ways.written(kept.ways),
         why_length=keeping.WHY_LENGTH,
         dollars=budgets.dollars,
         just=request.args.get("just"),

@@ -10,14 +10,16 @@ from threading import Barrier
 from typing import Any, TypeVar
 
 import pytest
+from ground.house import sent
 from ground.workshop import MODEL, ScriptedModel, Workshop, message
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from bridge import budgets, db, replies, voices
 from bridge.budgets import Bounds, BudgetRefused, BudgetSpent
 from bridge.db import database_time
 from bridge.model import ModelBusy, PassingTrouble, RequestRefused, Trouble, VoiceBlocked, read
-from bridge.records import Generation, ReplyRequest, RequestState, Voice
+from bridge.records import Comment, Generation, ReplyRequest, RequestState, Voice
 from bridge.replies import Claimed, Sitting
 
 R = TypeVar("R")
@@ -49,13 +51,21 @@ def step(workshop: Workshop, what: Callable[..., R], *given: Any, **named: Any) 
 
 
 def begun(workshop: Workshop, essay_id: int | None = None) -> Sitting:
-    sitting = step(workshop, replies.begin_sitting, essay_id or workshop.essay_id, workshop.site.keys)
+    sitting = step(workshop, replies.begin_sitting, essay_id or workshop.essay_id)
     assert sitting is not None
     return sitting
 
 
 def call(workshop: Workshop, sitting: Sitting, claimed: Claimed) -> int:
-    made = step(workshop, replies.begin_generation, sitting, claimed, claimed.prompt, ORIGIN, workshop.site.keys)
+    made = step(
+        workshop,
+        replies.begin_generation,
+        sitting,
+        claimed,
+        sent(sitting, claimed, workshop.site.keys),
+        ORIGIN,
+        workshop.site.keys,
+    )
     assert made is not None
     return made
 
@@ -69,8 +79,8 @@ def bound(workshop: Workshop, **bounds: int) -> None:
     step(workshop, lambda session: budgets.set_bounds(session, voices.held(session, 1), Bounds(**bounds)))
 
 
-def most(workshop: Workshop, claimed: Claimed) -> int:
-    cost = budgets.greatest_cost(workshop.voice(), claimed.prompt.request)
+def most(workshop: Workshop, sitting: Sitting, claimed: Claimed) -> int:
+    cost = budgets.greatest_cost(workshop.voice(), sent(sitting, claimed, workshop.site.keys).request)
     assert cost is not None
     return cost
 
@@ -91,9 +101,21 @@ def test_reckons_the_most_that_a_call_could_cost(sqlite_url: str, tmp_path: Path
     assert size % 2  # Half a token is rounded up.
     expected = math.ceil(1.25 * (size + 1) / 2 * 3 + 100 * 15)
     assert budgets.greatest_cost(workshop.voice(), request) == expected
+    assert budgets.greatest_cost(workshop.voice(), request, batched=True) == math.ceil(
+        (1.25 * (size + 1) / 2 * 3 + 100 * 15) / 2
+    )
+    # A marker within what is sent, and not words that look like one.
+    marked = request | {"system": [{"type": "text", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]}
+    words = request | {"system": [{"type": "text", "text": '{"cache_control": {"type": "ephemeral", "ttl": "1h"}}'}]}
+    for asked, factor in ((marked, 2), (words, 1.25)):
+        tokens = math.ceil(len(json.dumps(asked)) / 2)
+        assert budgets.greatest_cost(workshop.voice(), asked) == math.ceil(factor * tokens * 3 + 100 * 15)
     voice = workshop.voice()
-    voice.price_out = None
+    voice.price_in = voice.price_out = None
+    assert budgets.greatest_cost(voice, request) == math.ceil(1.25 * (size + 1) / 2 * 15 + 100 * 75)
+    voice.model = "no-such-model-0"
     assert budgets.greatest_cost(voice, request) is None
+    voice.price_in = 3.0
     voice.price_out = 1e5
     assert budgets.greatest_cost(voice, {"max_tokens": 128_000}) == 2**31 - 1
     database.dispose()
@@ -105,7 +127,7 @@ def test_reserves_the_most_before_a_call_and_settles_at_what_it_cost(workshop: W
     (claimed,) = sitting.claimed
     made = call(workshop, sitting, claimed)
     [generation] = workshop.generations()
-    reserved = most(workshop, claimed)
+    reserved = most(workshop, sitting, claimed)
     assert (generation.reserved, generation.cost) == (reserved, None)
     assert (spent(workshop).day.cost, spent(workshop).day.cost_held) == (reserved, reserved)
     ended(workshop, sitting, claimed, made)
@@ -121,7 +143,7 @@ def test_reserves_for_a_call_with_more_room_by_its_extra_body(open_workshop: Cal
     (claimed,) = sitting.claimed
     call(workshop, sitting, claimed)
     [generation] = workshop.generations()
-    assert (generation.reserved or 0) > most(workshop, claimed) + 7000 * 10
+    assert (generation.reserved or 0) > most(workshop, sitting, claimed) + 7000 * 10
 
 
 def test_counts_a_call_without_an_end_at_its_most_for_good(workshop: Workshop) -> None:
@@ -131,11 +153,11 @@ def test_counts_a_call_without_an_end_at_its_most_for_good(workshop: Workshop) -
     call(workshop, sitting, claimed)
     workshop.time_passes()
     assert workshop.sweep() == 1
-    assert spent(workshop).day == budgets.Counted(most(workshop, claimed), 0, 0, 0)
+    assert spent(workshop).day == budgets.Counted(most(workshop, sitting, claimed), 0, 0, 0)
     again = begun(workshop)
     made = call(workshop, again, again.claimed[0])
     ended(workshop, again, again.claimed[0], made)
-    assert spent(workshop).day == budgets.Counted(most(workshop, claimed) + 2100, 0, 1, 0)
+    assert spent(workshop).day == budgets.Counted(most(workshop, sitting, claimed) + 2100, 0, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +176,7 @@ def test_counts_what_may_have_been_billed_and_not_what_was_refused(
     sitting = begun(workshop)
     (claimed,) = sitting.claimed
     step(workshop, replies.record_trouble, call(workshop, sitting, claimed), trouble)
-    assert spent(workshop).day.cost == (most(workshop, claimed) if counts else 0)
+    assert spent(workshop).day.cost == (most(workshop, sitting, claimed) if counts else 0)
     assert spent(workshop).day.cost_held == 0
 
 
@@ -166,7 +188,7 @@ def test_makes_a_call_that_just_fits_and_none_that_does_not(workshop: Workshop, 
     workshop.asked()
     sitting = begun(workshop)
     (claimed,) = sitting.claimed
-    needed = most(workshop, claimed)
+    needed = most(workshop, sitting, claimed)
     bound(workshop, **{f"cost_a_{period}": needed - 1})
     with pytest.raises(BudgetSpent) as refused:
         call(workshop, sitting, claimed)
@@ -182,11 +204,11 @@ def test_makes_a_second_call_only_within_what_the_first_left(workshop: Workshop)
         workshop.asked(f"Number {n}.")
     sitting = begun(workshop)
     first, second = sitting.claimed
-    bound(workshop, cost_a_day=2100 + most(workshop, second) - 1)
+    bound(workshop, cost_a_day=2100 + most(workshop, sitting, second) - 1)
     ended(workshop, sitting, first, call(workshop, sitting, first))
     with pytest.raises(BudgetSpent, match=r"The day's budget is spent; it is asked after midnight UTC\."):
         call(workshop, sitting, second)
-    bound(workshop, cost_a_day=2100 + most(workshop, second))
+    bound(workshop, cost_a_day=2100 + most(workshop, sitting, second))
     call(workshop, sitting, second)
 
 
@@ -196,7 +218,7 @@ def test_waits_only_a_minute_where_open_calls_hold_the_rest(workshop: Workshop, 
         workshop.asked(f"Number {n}.")
     sitting = begun(workshop)
     first, second = sitting.claimed
-    bound(workshop, cost_a_day=most(workshop, first) + most(workshop, second) - 1)
+    bound(workshop, cost_a_day=most(workshop, sitting, first) + most(workshop, sitting, second) - 1)
     made = call(workshop, sitting, first)
     with pytest.raises(BudgetSpent, match="still open") as refused:
         call(workshop, sitting, second)
@@ -215,8 +237,19 @@ def test_takes_the_longest_wait_of_several_budgets(workshop: Workshop, at: Calla
     assert refused.value.until == datetime(2031, 6, 1, tzinfo=UTC).timestamp()
 
 
-def test_bounds_no_cost_where_there_are_no_prices(open_workshop: Callable[..., Workshop]) -> None:
+def test_bounds_a_cost_that_only_the_table_knows(open_workshop: Callable[..., Workshop]) -> None:
     workshop = open_workshop(price_in=None, price_out=None)
+    workshop.asked()
+    bound(workshop, cost_a_day=1)
+    sitting = begun(workshop)
+    with pytest.raises(BudgetSpent, match="no room for even one call"):
+        call(workshop, sitting, sitting.claimed[0])
+    bound(workshop, cost_a_day=most(workshop, sitting, sitting.claimed[0]))
+    call(workshop, sitting, sitting.claimed[0])
+
+
+def test_bounds_no_cost_where_there_are_no_prices(open_workshop: Callable[..., Workshop]) -> None:
+    workshop = open_workshop(model="no-such-model-0", price_in=None, price_out=None)
     workshop.asked()
     bound(workshop, cost_a_day=0, cost_a_month=0)
     sitting = begun(workshop)
@@ -253,6 +286,190 @@ def test_leaves_the_place_of_a_voice_that_declined_to_others(workshop: Workshop)
     said = read(message(""), asked=MODEL, request_id="r", rehearsed=False)
     assert step(workshop, replies.record_answer, sitting, first, made, said, final=True) is RequestState.DECLINED
     call(workshop, sitting, second)
+
+
+# One reader, one essay
+
+
+def held(workshop: Workshop, claimed: Claimed, **how: Any) -> int | None:
+    """Ask the budgets for a call about a comment that is open already or not made yet."""
+    request = {"max_tokens": 1, "messages": []}
+
+    def reserve(session: Session) -> int | None:
+        voice = voices.held(session, workshop.voice_id)
+        at = budgets.clock(session)
+        return budgets.reserve(session, voice, request, comment_id=claimed.comment_id, at=at, **how)
+
+    return step(workshop, reserve)
+
+
+def one_reader(workshop: Workshop, *comment_ids: int) -> None:
+    """Have these comments written by one reader."""
+    with workshop.site.database.sessions.begin() as session:
+        session.execute(update(Comment).where(Comment.id.in_(comment_ids)).values(author_digest="d" * 64))
+
+
+def left(workshop: Workshop, essay_id: int | None = None, **how: Any) -> int | None:
+    def room(session: Session) -> int | None:
+        voice = voices.held(session, workshop.voice_id)
+        return budgets.room(session, voice, essay_id or workshop.essay_id, at=budgets.clock(session), **how)
+
+    return step(workshop, room)
+
+
+def test_bounds_what_one_reader_may_have_and_lets_the_others_be_answered(workshop: Workshop) -> None:
+    one_reader(workshop, *(workshop.asked(f"Number {n}.") for n in range(3)))
+    workshop.asked("Another reader's.")
+    bound(workshop, replies_a_reader=2)
+    sitting = begun(workshop)
+    first, second, third, other = sitting.claimed
+    made = call(workshop, sitting, first)
+    ended(workshop, sitting, second, call(workshop, sitting, second))
+    with pytest.raises(BudgetSpent, match="Calls that are still open hold the rest of what this reader") as refused:
+        call(workshop, sitting, third)
+    assert not refused.value.for_all
+    # Its own open call takes no second place.
+    held(workshop, first)
+    ended(workshop, sitting, first, made)
+    with pytest.raises(BudgetSpent) as refused:
+        call(workshop, sitting, third)
+    assert refused.value.why == "What this reader may be answered in a day is spent; it is asked after midnight UTC."
+    assert not refused.value.for_all
+    call(workshop, sitting, other)
+
+
+def test_knows_a_reader_under_every_essay(workshop: Workshop) -> None:
+    second = workshop.essay("# Second\n\nWords.")
+    one_reader(workshop, workshop.asked(), workshop.asked(essay_id=second))
+    bound(workshop, replies_a_reader=1)
+    one, two = begun(workshop), begun(workshop, second)
+    ended(workshop, one, one.claimed[0], call(workshop, one, one.claimed[0]))
+    with pytest.raises(BudgetSpent, match="this reader"):
+        call(workshop, two, two.claimed[0])
+
+
+def test_bounds_what_may_be_answered_under_one_essay_in_a_day(
+    workshop: Workshop, at: Callable[[datetime], None]
+) -> None:
+    at(NOON)
+    second = workshop.essay("# Second\n\nWords.")
+    for n in range(2):
+        workshop.asked(f"Number {n}.")
+    workshop.asked("Elsewhere.", essay_id=second)
+    bound(workshop, replies_a_thread=1)
+    one, two = begun(workshop), begun(workshop, second)
+    ended(workshop, one, one.claimed[0], call(workshop, one, one.claimed[0]))
+    with pytest.raises(BudgetSpent, match="under this essay in a day is spent") as refused:
+        call(workshop, one, one.claimed[1])
+    assert refused.value.for_all
+    assert refused.value.until == datetime(2031, 5, 18, tzinfo=UTC).timestamp()
+    call(workshop, two, two.claimed[0])
+    at(NOON + timedelta(days=1))
+    call(workshop, one, one.claimed[1])
+
+
+def test_says_what_all_would_meet_before_what_one_reader_meets(workshop: Workshop) -> None:
+    workshop.asked()
+    bound(workshop, replies_a_reader=0, replies_a_day=0)
+    sitting = begun(workshop)
+    with pytest.raises(BudgetSpent, match="The day's budget") as refused:
+        call(workshop, sitting, sitting.claimed[0])
+    assert refused.value.for_all
+
+
+def test_counts_no_answer_of_yesterday_nor_one_of_another_voice(
+    workshop: Workshop, at: Callable[[datetime], None]
+) -> None:
+    at(NOON - timedelta(days=1))
+    one_reader(workshop, *(workshop.asked(f"Number {n}.") for n in range(2)))
+    sitting = begun(workshop)
+    first, second = sitting.claimed
+    ended(workshop, sitting, first, call(workshop, sitting, first))
+    at(NOON)
+    bound(workshop, replies_a_reader=1, replies_a_thread=1)
+    assert left(workshop) == 1
+    ended(workshop, sitting, second, call(workshop, sitting, second))
+    assert left(workshop) == 0
+    with workshop.site.database.sessions.begin() as session:
+        other = voices.add(session, voices.NewVoice("Understudy", MODEL, "You rest."))
+        budgets.set_bounds(session, other, Bounds(replies_a_thread=1))
+        assert budgets.room(session, other, workshop.essay_id, at=budgets.clock(session)) == 1
+
+
+# Choices and batches
+
+
+def test_holds_the_cost_of_a_choice_and_no_reply(workshop: Workshop) -> None:
+    for n in range(2):
+        workshop.asked(f"Number {n}.")
+    sitting = begun(workshop)
+    first, second = sitting.claimed
+    made = call(workshop, sitting, first)
+    with workshop.site.database.sessions.begin() as session:
+        session.get_one(Generation, made).purpose = "choice"
+    now = spent(workshop).day
+    assert (now.replies, now.replies_held) == (0, 0)
+    assert now.cost == now.cost_held == most(workshop, sitting, first)
+    bound(workshop, replies_a_day=1, replies_a_thread=1, replies_a_reader=1)
+    assert left(workshop) == 1
+    call(workshop, sitting, second)
+    assert left(workshop) == 0
+
+
+def test_lets_a_voice_choose_where_no_reply_is_left_but_not_without_money(workshop: Workshop) -> None:
+    workshop.asked()
+    (claimed,) = begun(workshop).claimed
+    bound(workshop, replies_a_day=0, replies_a_month=0, replies_a_thread=0, replies_a_reader=0)
+    assert held(workshop, claimed, replies=False) is not None
+    with pytest.raises(BudgetSpent):
+        held(workshop, claimed)
+    bound(workshop, cost_a_day=0)
+    with pytest.raises(BudgetSpent):
+        held(workshop, claimed, replies=False)
+
+
+def test_reserves_half_for_a_call_in_a_batch_and_holds_it_until_its_result_is_recorded(workshop: Workshop) -> None:
+    for n in range(2):
+        workshop.asked(f"Number {n}.")
+    sitting = begun(workshop)
+    first, second = sitting.claimed
+    live, batched = held(workshop, first), held(workshop, first, batched=True)
+    assert live is not None
+    assert batched == math.ceil(live / 2)
+    made = call(workshop, sitting, first)
+    bound(workshop, replies_a_day=1)
+    with workshop.site.database.sessions.begin() as session:
+        sent_off = session.get_one(Generation, made)
+        sent_off.custom_id, sent_off.started_at = "rr-1-1", sent_off.started_at - timedelta(hours=1)
+    assert spent(workshop).day.replies_held == 1
+    with pytest.raises(BudgetSpent, match="still open"):
+        held(workshop, second, batched=True)
+
+
+def test_tells_how_much_room_the_budgets_leave(workshop: Workshop) -> None:
+    second = workshop.essay("# Second\n\nWords.")
+    for n in range(3):
+        workshop.asked(f"Number {n}.")
+    sitting = begun(workshop)
+    ended(workshop, sitting, sitting.claimed[0], call(workshop, sitting, sitting.claimed[0]))
+    call(workshop, sitting, sitting.claimed[1])
+    assert left(workshop) is None
+    bound(workshop, replies_a_day=10)
+    assert left(workshop) == 8
+    bound(workshop, replies_a_day=10, replies_a_month=7)
+    assert left(workshop) == 5
+    bound(workshop, replies_a_day=10, replies_a_thread=3)
+    assert (left(workshop), left(workshop, second)) == (1, 3)
+    bound(workshop, replies_a_thread=1)
+    assert left(workshop) == 0
+    cost = spent(workshop).day.cost
+    bound(workshop, cost_a_day=cost + 100)
+    assert (left(workshop), left(workshop, costing=50), left(workshop, costing=101)) == (None, 2, 0)
+    bound(workshop, cost_a_month=cost)
+    assert left(workshop) == 0
+    # What one reader may have bounds no number of letters.
+    bound(workshop, replies_a_reader=1)
+    assert left(workshop) is None
 
 
 # Midnight and the month's end
@@ -330,14 +547,14 @@ def test_goes_by_the_database_clock(workshop: Workshop, monkeypatch: pytest.Monk
 # Two workers
 
 
-@pytest.mark.parametrize("what", ["cost", "replies"])
+@pytest.mark.parametrize("what", ["cost", "replies", "reader"])
 def test_lets_only_so_many_of_eight_workers_call_as_the_budget_has_room_for(workshop: Workshop, what: str) -> None:
     essays = [workshop.essay(f"# Number {n}\n\nWords.") for n in range(8)]
-    for essay_id in essays:
-        workshop.asked(essay_id=essay_id)
+    one_reader(workshop, *(workshop.asked(essay_id=essay_id) for essay_id in essays))
     sittings = [begun(workshop, essay_id) for essay_id in essays]
-    dearest = max(most(workshop, sitting.claimed[0]) for sitting in sittings)
-    bound(workshop, **({"cost_a_day": 3 * dearest} if what == "cost" else {"replies_a_day": 3}))
+    dearest = max(most(workshop, sitting, sitting.claimed[0]) for sitting in sittings)
+    bounds = {"cost": {"cost_a_day": 3 * dearest}, "replies": {"replies_a_day": 3}, "reader": {"replies_a_reader": 3}}
+    bound(workshop, **bounds[what])
     together = Barrier(8)
 
     def work(sitting: Sitting) -> bool:
@@ -430,11 +647,17 @@ def test_refuses_what_is_no_amount(written: str) -> None:
     assert refused.value.field == "cost_a_month"
 
 
+@pytest.mark.parametrize("field", ["replies_a_day", "replies_a_month", "replies_a_reader", "replies_a_thread"])
 @pytest.mark.parametrize("written", ["-1", "1.5", "1000001", "12345678", "\u0662", "many", "1 2"])
-def test_refuses_what_is_no_count(written: str) -> None:
+def test_refuses_what_is_no_count(written: str, field: str) -> None:
     with pytest.raises(BudgetRefused) as refused:
-        budgets.read_bounds({"replies_a_day": written})
-    assert refused.value.field == "replies_a_day"
+        budgets.read_bounds({field: written})
+    assert refused.value.field == field
+
+
+def test_reads_every_bound_that_it_writes() -> None:
+    bounds = Bounds(1, 2, 3, 4, 5, 6)
+    assert budgets.read_bounds(budgets.written(bounds)) == bounds
 
 
 def test_writes_dollars_to_the_cent_and_small_ones_further() -> None:

@@ -12,7 +12,7 @@ from ground import postgres
 from ground.house import ADA, BEN, REASON, SECRET_KEY, SLUG, House, Tokens, site_over
 from sqlalchemy import text
 
-from bridge import accounts, cli, comments, db
+from bridge import accounts, cli, comments, db, voices, ways
 from bridge.settings import Settings
 from moderation import ledger
 from moderation.types import AccessEvent, State
@@ -131,10 +131,9 @@ def test_works_on_postgresql_too(bare: Path, cluster: postgres.Cluster, monkeypa
 def test_adds_a_voice_and_lists_pauses_and_resumes_it(bare: Path) -> None:
     told("migrate")
     (bare / "charter.md").write_text("You are a test.\n")
-    added = told(
-        "voice", "add", "Quiet One", "--model", "no-such-model-0", "--charter", "charter.md", "--price-in", "15"
-    )
-    assert "--voice quiet-one" in added
+    add = ("voice", "add", "Quiet One", "--model", "no-such-model-0", "--charter", "charter.md", "--price-in", "15")
+    assert "Give both prices" in refused(*add)
+    assert "--voice quiet-one" in told(*add, "--price-out", "75")
     (voice,) = json.loads(told("voice", "list", "--json"))
     assert (voice["name"], voice["slug"], voice["model"], voice["paused"]) == (
         "Quiet One",
@@ -145,13 +144,16 @@ def test_adds_a_voice_and_lists_pauses_and_resumes_it(bare: Path) -> None:
     told("voice", "pause", "quiet-one", "--why", "Enough for today.")
     (voice,) = json.loads(told("voice", "list", "--json"))
     assert (voice["paused"], voice["paused_why"]) == (True, "Enough for today.")
+    assert (voice["endpoint"], voice["answering"], voice["calls"]) == ("anthropic", "each", "live")
     assert "paused: Enough for today." in told("voice", "list")
     told("voice", "resume", "Quiet One")
     assert "answers" in told("voice", "list")
 
 
 def test_bounds_a_voice_and_shows_how_it_stands(kept: House, bare: Path) -> None:
-    assert "has no prices" in told("voice", "budgets", "test-voice", "--cost-a-day", "2.5", "--replies-a-month", "40")
+    assert "has no prices that are known" in told(
+        "voice", "budgets", "test-voice", "--cost-a-day", "2.5", "--replies-a-month", "40"
+    )
     assert "15 in and $75 out" in told("voice", "prices", "Test Voice", "--price-in", "15", "--price-out", "75")
     changed = told("voice", "budgets", "Test Voice", "--replies-a-month", "none", "--cost-a-month", "30")
     assert changed.splitlines() == [
@@ -159,13 +161,19 @@ def test_bounds_a_voice_and_shows_how_it_stands(kept: House, bare: Path) -> None
         "cost a month: 30.00",
         "replies a day: no bound",
         "replies a month: no bound",
+        "replies a reader: no bound",
+        "replies a thread: no bound",
     ]
+    changed = told("voice", "budgets", "Test Voice", "--replies-a-reader", "3", "--replies-a-thread", "20")
+    assert changed.splitlines()[-2:] == ["replies a reader: 3", "replies a thread: 20"]
     shown = json.loads(told("voice", "show", "test-voice", "--json"))
     assert shown["budgets"] == {
         "cost_a_day": 2_500_000,
         "cost_a_month": 30_000_000,
         "replies_a_day": None,
         "replies_a_month": None,
+        "replies_a_reader": 3,
+        "replies_a_thread": 20,
     }
     assert (shown["answers"], shown["requests"]["failed"], shown["charter"]) == (True, 0, "You are a test.")
     assert shown["cost"] == {"today": 0, "this_month": 0}
@@ -176,6 +184,101 @@ def test_bounds_a_voice_and_shows_how_it_stands(kept: House, bare: Path) -> None
     assert "Nothing was changed" in refused("voice", "budgets", "test-voice", "--cost-a-day", "two")
     assert "There is no voice named nobody" in refused("voice", "show", "nobody")
     assert "A price is a number" in refused("voice", "prices", "test-voice", "--price-in", "nan", "--price-out", "1")
+
+
+EVERY_WAY = {
+    "answering": "chosen",
+    "calls": "live",
+    "depth": "3",
+    "memory_tokens": "0",
+    "calls_at_once": "4",
+    "requests_a_minute": "50",
+    "input_tokens_a_minute": "20000",
+    "output_tokens_a_minute": "4000",
+    "max_tokens": "4096",
+    "anthropic_version": "2023-06-01",
+    "extra_body": '{"temperature": 0.7}',
+    "endpoint": "vertex",
+    "region": "europe-west1",
+    "project": "voices",
+    "base_url": "http://127.0.0.1:8080",
+    "key_name": "ANTHROPIC_API_KEY_SECOND",
+    "disclaimer": "Written by a test.",
+    "retired_on": "2026-01-05",
+}
+
+
+def test_adds_two_voices_side_by_side_and_changes_how_one_is_asked(bare: Path) -> None:
+    told("migrate")
+    (bare / "charter.md").write_text("You are a test.\n")
+    options = [part for name, value in EVERY_WAY.items() for part in (f"--{name.replace('_', '-')}", value)]
+    add = ("voice", "add", "--model", "no-such-model-0", "--charter", "charter.md")
+    told(*add, "Quiet One", *options)
+    told(*add, "Understudy")
+    quiet, understudy = json.loads(told("voice", "list", "--json"))
+    assert (quiet["name"], quiet["endpoint"], quiet["answering"], quiet["calls"]) == (
+        "Quiet One",
+        "vertex",
+        "chosen",
+        "live",
+    )
+    assert (understudy["name"], understudy["endpoint"]) == ("Understudy", "anthropic")
+    with cli.opened() as site, site.database.reading_sessions() as session:
+        assert ways.written(voices.ways_of(voices.named(session, "Quiet One"))) == EVERY_WAY
+    shown = json.loads(told("voice", "show", "Quiet One", "--json"))
+    assert (shown["depth"], shown["retired_on"], shown["endpoint_options"]) == (
+        3,
+        "2026-01-05",
+        {"region": "europe-west1", "project": "voices"},
+    )
+    as_told = told("voice", "show", "Quiet One").splitlines()
+    assert {"answering  chosen", "key name  ANTHROPIC_API_KEY_SECOND", "price  none is known"} <= set(as_told)
+    changed = told("voice", "set", "understudy", "--calls", "batch", "--depth", "1", "--calls-at-once", "none")
+    assert changed.splitlines() == [
+        "calls: batch",
+        "depth: 1",
+        "calls at once: none",
+        "Understudy is asked so from its next sitting on.",
+    ]
+    told("voice", "set", "Quiet One", "--endpoint", "anthropic", "--key-name", "none", "--retired-on", "none")
+    shown = json.loads(told("voice", "show", "Quiet One", "--json"))
+    assert (shown["endpoint_options"], shown["key_name"], shown["retired_on"], shown["depth"]) == (None, None, None, 3)
+
+
+def test_refuses_what_a_voice_cannot_be_set_to(kept: House, bare: Path) -> None:
+    change = ("voice", "set", "Test Voice")
+    before = kept.contents()
+    assert "a key" in (said := refused(*change, "--key-name", "sk-ant-api03-secret-words"))
+    assert "ANTHROPIC_API_KEY_" in said
+    assert "secret-words" not in said
+    assert "from 1 to 100" in refused(*change, "--depth", "none")
+    assert "no batches" in refused(*change, "--endpoint", "bedrock", "--calls", "rule")
+    assert "without a name, a password" in refused(*change, "--base-url", "https://ada:b@models.example")
+    assert "The request itself says model" in refused(*change, "--extra-body", '{"model": "another"}')
+    assert "There is no voice named nobody" in refused("voice", "set", "nobody", "--depth", "1")
+    assert "Say what to change" in refused(*change)
+    assert kept.contents() == before
+
+
+def test_says_whose_key_another_server_is_sent(kept: House, bare: Path) -> None:
+    change = ("voice", "set", "Test Voice")
+    done = run(*change, "--base-url", "http://127.0.0.1:8080/v1")
+    assert "base url: http://127.0.0.1:8080\n" in done.stdout
+    assert "is sent the key in ANTHROPIC_API_KEY;" in done.stderr
+    assert run(*change, "--key-name", "ANTHROPIC_API_KEY_LOCAL").stderr == ""
+
+
+def test_prices_a_voice_by_its_own_or_by_the_table(kept: House, bare: Path) -> None:
+    assert told("voice", "prices", "Test Voice") == "No price is known for Test Voice.\n"
+    own = told("voice", "prices", "test-voice", "--price-in", "0.5", "--price-out", "2")
+    assert own == "Test Voice costs $0.5 in and $2 out, for a million tokens, by prices of its own.\n"
+    assert "Give both prices" in refused("voice", "prices", "Test Voice", "--price-in", "1")
+    assert "and not both" in refused("voice", "prices", "Test Voice", "--price-in", "1", "--from-table")
+    assert "No price is known" in told("voice", "prices", "Test Voice", "--from-table")
+    (bare / "charter.md").write_text("You are a test.\n")
+    told("voice", "add", "Understudy", "--model", "claude-3-opus-20240229", "--charter", "charter.md")
+    assert "$15 in and $75 out, for a million tokens, since 2024-02-29" in told("voice", "prices", "Understudy")
+    assert json.loads(told("voice", "show", "Understudy", "--json"))["price"]["model"] == "claude-3-opus-20240229"
 
 
 def test_refuses_a_voice_in_one_sentence(kept: House, bare: Path) -> None:

@@ -41,7 +41,7 @@ def seed(site: Site) -> FirstSignIn | None:
             return None
         password = accounts.new_password()
         moderator = accounts.add_moderator(session, EMAIL, role="admin", password=password, name=MODERATOR)
-        voice = voices.add(session, NewVoice(VOICE, MODEL, _text("charter"), DISCLAIMER, stand_in=True))
+        voice = voices.add(session, NewVoice(VOICE, MODEL, _text("charter"), stand_in=True, disclaimer=DISCLAIMER))
         for name in ESSAYS:
             added = essays.submit_essay(session, voice, _text(name), slug=name)
             waiting = pending(session, added.submission_id)

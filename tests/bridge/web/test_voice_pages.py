@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from werkzeug.test import TestResponse
 
 from bridge import accounts, keeping, voices
-from bridge.records import Comment, Generation, ReplyRequest, RequestState, Voice
+from bridge.records import Answering, Calls, Comment, Generation, ReplyRequest, RequestState, Voice
 from moderation.base import Base
 
 VOICES = "/desk/voices"
@@ -68,12 +68,12 @@ def test_shows_moderators_what_admins_decide_and_no_form_to_decide_it(house: Hou
     assert VOICES in [each.get("href") for each in tree(desk.get("/desk/")).iter("a")]
 
 
-@pytest.mark.parametrize("act", ["pause", "resumption", "budgets", "charter", "requests/1/again"])
+@pytest.mark.parametrize("act", ["pause", "resumption", "budgets", "ways", "charter", "requests/1/again"])
 def test_lets_admins_alone_decide(house: House, act: str, admin: FlaskClient, ben: FlaskClient, app: Flask) -> None:
     failed(house)
     before = house.contents()
     csrf = form(ben.get(PAGE), "/sign-out").fields["csrf_token"]
-    fields = {"why": "No.", "charter": "Other.", "seen": "1", "replies_a_day": "1"}
+    fields = {"why": "No.", "charter": "Other.", "seen": "1", "replies_a_day": "1", "depth": "1"}
     refused = ben.post(f"{PAGE}/{act}", data=fields | {"csrf_token": csrf})
     assert refused.status_code == 403
     assert "Nothing was changed" in refused.text
@@ -86,7 +86,7 @@ def test_finds_no_page_for_a_voice_that_is_not_there(admin: FlaskClient) -> None
     csrf = form(admin.get(PAGE), "/sign-out").fields["csrf_token"]
     assert admin.get(f"{VOICES}/nobody").status_code == 404
     assert admin.get(f"{VOICES}/nobody/charter").status_code == 404
-    for act in ("pause", "resumption", "budgets", "charter", "requests/1/again"):
+    for act in ("pause", "resumption", "budgets", "ways", "charter", "requests/1/again"):
         sent = {"csrf_token": csrf, "charter": "Words."}
         assert admin.post(f"{VOICES}/nobody/{act}", data=sent).status_code == 404, act
 
@@ -175,8 +175,10 @@ def test_shows_what_open_calls_hold(house: House, desk: FlaskClient) -> None:
 
 
 def test_says_that_no_bound_in_dollars_holds_without_prices(desk: FlaskClient) -> None:
-    assert "has no prices" in text(desk.get(PAGE))
-    assert "has no prices" in text(desk.get(VOICES))
+    for path in (PAGE, VOICES):
+        assert "No price of this model is known, so nothing is counted and no bound in dollars holds." in text(
+            desk.get(path)
+        )
 
 
 def test_keeps_what_was_written_when_a_budget_cannot_be_read(house: House, admin: FlaskClient) -> None:
@@ -189,6 +191,169 @@ def test_keeps_what_was_written_when_a_budget_cannot_be_read(house: House, admin
     (wrong,) = [each.get("name") for each in tree(page).iter("input") if each.get("aria-invalid") == "true"]
     assert wrong == "cost_a_day"
     assert house.contents() == before
+
+
+def test_bounds_what_one_reader_and_one_essay_may_have(house: House, admin: FlaskClient, ben: FlaskClient) -> None:
+    budgets_form(admin).submit(admin, replies_a_reader="1", replies_a_thread="20")
+    assert (voice(house).replies_a_reader, voice(house).replies_a_thread) == (1, 20)
+    assert budgets_form(admin).fields["replies_a_thread"] == "20"
+    for path in (VOICES, PAGE):
+        assert "In a day at most 1 answer to one reader, and 20 answers under one essay." in text(ben.get(path))
+    page = budgets_form(admin).submit(admin, replies_a_reader="few", replies_a_thread="9")
+    assert page.status_code == 422
+    assert form(page, "/budgets").fields["replies_a_reader"] == "few"
+    assert voice(house).replies_a_thread == 20
+
+
+def test_shows_which_row_of_the_table_it_is_reckoned_by(house: House, desk: FlaskClient) -> None:
+    with house.site.database.sessions.begin() as session:
+        session.execute(update(Voice).values(model="claude-3-opus-20240229"))
+    shown = text(desk.get(PAGE))
+    assert "$15 in and $75 out for a million tokens of claude-3-opus-20240229, since 2024-02-29" in shown
+    assert "Pricing, docs.anthropic.com, 2025" in shown
+    with house.site.database.sessions.begin() as session:
+        voices.set_prices(session, session.scalars(select(Voice)).one(), price_in=3, price_out=15)
+    assert "$3 in and $15 out for a million tokens are this voice's own prices." in text(desk.get(PAGE))
+
+
+def test_says_which_calls_had_no_known_price_and_which_were_rehearsed(house: House, desk: FlaskClient) -> None:
+    house.post()
+    house.post("Do you dream at noon?")
+    house.answer()
+    assert "2 calls this month had no known price: nothing is counted for them" in text(desk.get(PAGE))
+    with house.site.database.sessions.begin() as session:
+        voices.set_prices(session, session.scalars(select(Voice)).one(), price_in=3, price_out=15)
+        session.execute(update(Generation).where(Generation.id == 1).values(cost=250_000, rehearsed=True))
+    shown = text(desk.get(PAGE))
+    assert "1 call this month had no known price: nothing is counted for it" in shown
+    assert "$0.25 of this month was reckoned for the rehearsal, and nobody is owed it." in shown
+
+
+# How it answers
+
+
+def ways_form(admin: FlaskClient) -> Form:
+    return form(admin.get(PAGE), "/ways")
+
+
+def test_shows_how_it_answers_in_plain_words(house: House, desk: FlaskClient) -> None:
+    shown = text(desk.get(PAGE))
+    for expected in (
+        "Every approved letter is put to it.",
+        "At once, when a letter is approved.",
+        "to a depth of 10 letters",
+        "Up to 6,000 tokens of earlier letters, answers and essays.",
+        "1,500 tokens at most.",
+        "Anthropic's Messages API, or as the workers are set.",
+    ):
+        assert expected in shown
+    with house.site.database.sessions.begin() as session:
+        voices.set_ways(
+            session,
+            session.scalars(select(Voice)).one(),
+            voices.Ways(
+                answering=Answering.CHOSEN,
+                calls=Calls.RULE,
+                depth=1,
+                memory_tokens=0,
+                calls_at_once=1,
+                input_tokens_a_minute=20_000,
+                base_url="http://127.0.0.1:8080",
+                key_name="ANTHROPIC_API_KEY_SECOND",
+                extra_body={"temperature": 1},
+            ),
+        )
+    shown = text(desk.get(PAGE))
+    for expected in (
+        "It is shown what waits under an essay, and picks.",
+        "At once where so many letters wait",
+        "and none about its answers",
+        "Nothing but what a letter is about.",
+        "1 call at most, over all workers.",
+        "At most 20,000 tokens in; otherwise what the API allows.",
+        "A compatible server, http://127.0.0.1:8080, with the workers' key ANTHROPIC_API_KEY_SECOND.",
+        '{"temperature": 1}',
+    ):
+        assert expected in shown
+
+
+def test_sets_how_it_answers_from_the_next_sitting_on(house: House, admin: FlaskClient) -> None:
+    went = ways_form(admin).submit(
+        admin,
+        answering="chosen",
+        calls="batch",
+        depth="3",
+        memory_tokens="0",
+        calls_at_once="4",
+        requests_a_minute="50",
+    )
+    assert went.status_code == 303
+    assert "holds from its next sitting on" in text(admin.get(went.location))
+    now = voices.ways_of(voice(house))
+    assert now == voices.Ways(
+        answering=Answering.CHOSEN, calls=Calls.BATCH, depth=3, memory_tokens=0, calls_at_once=4, requests_a_minute=50
+    )
+    page = admin.get(PAGE)
+    chosen = [each.get("value") for each in tree(page).iter("option") if "selected" in each.attrib]
+    assert chosen == ["chosen", "batch"]
+    kept = form(page, "/ways")
+    assert kept.fields["depth"] == "3"
+    kept.submit(admin, calls_at_once="", requests_a_minute=" ")
+    assert (voice(house).calls_at_once, voice(house).requests_a_minute) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "typed"),
+    [
+        ("depth", ""),
+        ("depth", "101"),
+        ("memory_tokens", "100001"),
+        ("calls_at_once", "0"),
+        ("requests_a_minute", "many"),
+        ("answering", "some"),
+        ("calls", ""),
+    ],
+)
+def test_keeps_what_was_typed_when_a_way_cannot_be_set(
+    house: House, admin: FlaskClient, field: str, typed: str
+) -> None:
+    before = house.contents()
+    page = ways_form(admin).submit(admin, **{"memory_tokens": "1234", field: typed})
+    assert page.status_code == 422
+    assert len(alerts(page)) == 1
+    assert "Nothing was changed." in alerts(page)[0]
+    (wrong,) = [each.get("name") for each in tree(page).iter() if each.get("aria-invalid") == "true"]
+    assert wrong == field
+    kept = form(page, "/ways").fields
+    assert kept["memory_tokens"] == (typed if field == "memory_tokens" else "1234")
+    if field not in {"answering", "calls"}:
+        assert kept[field] == typed
+    assert house.contents() == before
+
+
+def test_lets_no_page_say_where_it_is_asked_or_with_which_key(house: House, admin: FlaskClient) -> None:
+    page = ways_form(admin)
+    went = admin.post(
+        page.action,
+        data=page.fields
+        | {
+            "base_url": "https://elsewhere.example",
+            "key_name": "ANTHROPIC_API_KEY_MAIN",
+            "endpoint": "vertex",
+            "extra_body": "{}",
+            "max_tokens": "1",
+            "disclaimer": "A person wrote this.",
+        },
+    )
+    assert went.status_code == 303
+    assert voices.ways_of(voice(house)) == voices.Ways()
+
+
+def test_leaves_what_it_did_not_choose_as_it_is(house: House, admin: FlaskClient) -> None:
+    (comment_id,) = failed(house, 1, RequestState.NOT_CHOSEN)
+    ways_form(admin).submit(admin, answering="each")
+    with house.site.database.reading_sessions() as session:
+        assert session.get_one(ReplyRequest, comment_id).state == "not_chosen"
 
 
 # Requests
