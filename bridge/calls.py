@@ -36,6 +36,7 @@ _CAME_TO = {
     "withheld": "The API's filter withheld the answer.",
     "note_only": "It left a note to moderators and no answer.",
     "cut": "The answer was cut off.",
+    "chose": "It chose among the letters it was shown.",
     "unexpected": "The answer was not one that this site knows how to read.",
     "ModelBusy": "The API asked to wait: its rate limit was reached.",
     "PassingTrouble": "The API failed, was overloaded, or was not reached.",

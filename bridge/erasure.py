@@ -19,12 +19,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from email_validator import EmailNotValidError, validate_email
-from sqlalchemy import delete, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from bridge import comments, db, migrate, prompt, replies, reports
 from bridge.keys import Keys
-from bridge.records import Comment, Generation, IdempotencyKey, Rendering, Reply, Signal
+from bridge.records import Comment, Generation, IdempotencyKey, Prefix, Rendering, Reply, Signal
 from bridge.site import Site
 from moderation import gate, rereading
 from moderation.base import now
@@ -103,11 +103,12 @@ def letters_of(site: Site, address: str) -> list[str]:
 def shown_what_is_gone(session: Session, submission_ids: list[SubmissionId]) -> set[int]:
     """Return those replies among *submission_ids* that were shown a letter or a reply that was erased since."""
     calls = session.execute(
-        select(Reply.submission_id, Generation.request)
+        select(Reply.submission_id, Generation.prefix_id, Generation.request)
         .join(Generation, Generation.id == Reply.generation_id)
         .where(Reply.submission_id.in_(submission_ids))
     )
-    told = {submission_id: _references(request) for submission_id, request in calls}
+    references = _References(session)
+    told = {submission_id: references.of(prefix, request) for submission_id, prefix, request in calls}
     how = standing(session, {each for references in told.values() for each in references})
     gone = {each for each in how if how[each].erased_at is not None}
     return {submission_id for submission_id, references in told.items() if references & gone}
@@ -167,17 +168,39 @@ def _shown(session: Session, public_id: str) -> list[SubmissionId]:
     # A little earlier than the decision, for a call's beginning is told by the database's clock and not by ours.
     since = how.decided_at - timedelta(hours=1)
     calls = session.execute(
-        select(Reply.submission_id, Generation.request)
+        select(Reply.submission_id, Generation.prefix_id, Generation.request)
         .join(Generation, Generation.id == Reply.generation_id)
         .join(Comment, Comment.id == Reply.comment_id)
-        .where(Comment.essay_id == essay.id, Comment.id != comment.id, Generation.started_at >= since)
+        .where(
+            # Under other essays only its own author's letters are answered with it in view (`bridge.memory`).
+            or_(Comment.essay_id == essay.id, Comment.author_digest == comment.author_digest),
+            Comment.id != comment.id,
+            Generation.started_at >= since,
+        )
         .execution_options(yield_per=50)
     )
-    return [SubmissionId(submission_id) for submission_id, request in calls if _references(request) & ours]
+    references = _References(session)
+    return [
+        SubmissionId(submission_id) for submission_id, prefix, request in calls if references.of(prefix, request) & ours
+    ]
 
 
-def _references(request: bytes) -> set[int]:
-    return set(prompt.references(json.loads(zlib.decompress(request)))) if request else set()
+class _References:
+    """What calls were sent, by the ids of submissions; what many of them share is unpacked once."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._shared: dict[int, set[int]] = {}
+
+    def of(self, prefix: int | None, request: bytes) -> set[int]:
+        if not request:
+            return set()
+        if prefix is not None and prefix not in self._shared:
+            self._shared[prefix] = self._in(self._session.get_one(Prefix, prefix).recipe)
+        return self._in(request) | (self._shared[prefix] if prefix is not None else set())
+
+    def _in(self, packed: bytes) -> set[int]:
+        return set(prompt.references(json.loads(zlib.decompress(packed))))
 
 
 def _address(given: str) -> str:

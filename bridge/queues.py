@@ -21,6 +21,7 @@ JOBS = {
     "send_outgoing": "workers.jobs.send_outgoing",
     "screen_comment": "workers.jobs.screen_comment",
     "look_again": "workers.jobs.look_again",
+    "fetch_batch": "workers.jobs.fetch_batch",
 }
 """Every job there is, by the one name it may be enqueued under. Workers refuse any other."""
 JOB_TIMEOUT = 20 * 60
@@ -42,6 +43,9 @@ class Nudges(Protocol):
     def nudge_looking_again(self, after: int) -> None:
         """Say that letters above a submission's id are to be compared with the listed words again. Never raises."""
 
+    def nudge_batch(self, batch_id: int) -> None:
+        """Say that a batch may have been answered. Never raises: a lost nudge only costs a minute."""
+
 
 class NoNudges:
     """Nudges for a site without Redis: the sweep finds what waits."""
@@ -57,6 +61,9 @@ class NoNudges:
 
     def nudge_looking_again(self, after: int) -> None:
         """Leave it: what is noticed is only advice."""
+
+    def nudge_batch(self, batch_id: int) -> None:
+        """Leave it to the sweep."""
 
 
 class RedisNudges:
@@ -92,6 +99,13 @@ class RedisNudges:
             enqueue(self._queue, "look_again", after)
         except RedisError as error:
             log.warning("letters above %s keep what was noticed: %s", after, type(error).__name__)
+
+    def nudge_batch(self, batch_id: int) -> None:
+        """Enqueue a look at how a batch stands; log and go on if Redis does not answer."""
+        try:
+            enqueue(self._queue, "fetch_batch", batch_id)
+        except RedisError as error:
+            log.warning("no nudge for batch %s, the sweep comes back to it: %s", batch_id, type(error).__name__)
 
 
 def connection(url: str) -> Redis:

@@ -6,36 +6,55 @@ database's own clock: a worker that dies stops renewing it, and the sweep gives 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Protocol
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import Select, func, nulls_first, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from bridge import budgets, intake, prompt, signals, thread, voices, words
+from bridge import budgets, intake, memory, prices, prompt, signals, told, voices, words
 from bridge.db import database_time
 from bridge.essays import submission_of
 from bridge.keys import Keys
 from bridge.model import Answer, ModelBusy, Origin, Outcome, RequestRefused, Trouble, VoiceBlocked
-from bridge.prompt import Prompt
-from bridge.records import Comment, Essay, Generation, Reply, ReplyRequest, RequestState, Voice
+from bridge.prompt import Asked, Prompt, Told
+from bridge.records import (
+    Answering,
+    Calls,
+    Comment,
+    Essay,
+    Generation,
+    Prefix,
+    Purpose,
+    Reply,
+    ReplyRequest,
+    RequestState,
+    Showing,
+    Voice,
+)
+from bridge.site import Site
 from bridge.voices import REHEARSAL_MARK
-from moderation import rereading
+from moderation import gate, rereading
 from moderation.base import now
 from moderation.errors import NothingToAnswer
 from moderation.release import released, standing
-from moderation.types import Kind, Released, SubmissionId
+from moderation.types import Kind, SubmissionId
 
 LEASE_SECONDS = 30
 """How long a claim lasts unless its sitting renews it."""
 AT_ONCE = 100
 """The most requests that one sitting claims; the next sitting takes the rest."""
-PROMPT_CHARACTERS = 400_000
-"""The most characters of thread in a prompt: about 100,000 tokens, half of the smallest context we ask."""
+IN_TURN = 20
+"""The same where something waits under other essays of the voice: then they take turns."""
+A_PAGE = 20
+"""The most letters that a voice is shown at once to choose from."""
 PAUSE_AFTER = 5
 PAUSE_MINUTES = 15
 
@@ -58,13 +77,39 @@ class NotToBeAskedAgain(Exception):
         )
 
 
+class Holder(Protocol):
+    """Who holds claims: a sitting, or a batch that is away."""
+
+    @property
+    def lease(self) -> str:
+        """The name of the claims."""
+
+    @property
+    def voice_id(self) -> int:
+        """Whose answers they wait for."""
+
+    @property
+    def model(self) -> str:
+        """The model that is asked."""
+
+
+class Held(Protocol):
+    """A request that is claimed."""
+
+    @property
+    def comment_id(self) -> int:
+        """The comment to be answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A request that this sitting may ask for."""
 
     comment_id: int
     attempt: int
-    prompt: Prompt
+    asked: Asked
+    chosen: bool = False
+    """Whether its voice picks its letters and chose this one in an earlier sitting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +122,9 @@ class Sitting:
     model: str
     api_version: str | None
     extra_body: dict[str, Any] | None
+    answering: Answering
+    calls: Calls
+    told: Told
     claimed: Sequence[Claimed]
 
 
@@ -84,6 +132,8 @@ def request_if_comment(session: Session, submission_id: int) -> int | None:
     """Note the need for a reply if *submission_id* is a comment that wants one; return its essay's id, else None."""
     comment = session.scalar(select(Comment).where(Comment.submission_id == submission_id))
     if comment is None or not comment.wants_reply or session.get(ReplyRequest, comment.id) is not None:
+        return None
+    if is_too_deep(session, comment):
         return None
     session.add(
         ReplyRequest(
@@ -97,6 +147,14 @@ def request_if_comment(session: Session, submission_id: int) -> int | None:
     )
     session.flush()
     return comment.essay_id
+
+
+def is_too_deep(session: Session, comment: Comment) -> bool:
+    """Whether a comment is further down a conversation than its voice answers."""
+    most = session.scalars(
+        select(Voice.depth).join(Essay, Essay.voice_id == Voice.id).where(Essay.id == comment.essay_id)
+    ).one()
+    return memory.depth(session, comment, at_most=most) > most
 
 
 def no_longer_wanted(session: Session, comment_id: int) -> None:
@@ -114,19 +172,33 @@ def no_longer_asked(session: Session, comment_id: int) -> None:
 
 
 def empty_records(session: Session, comment_id: int) -> None:
-    """Take out of the records of all calls for a comment what was said in them; what they cost stays.
+    """Take out of the records of all calls about a comment what was said in them; what they cost stays.
 
-    An answer that comes later is recorded without its words (`record_answer`).
+    Those too in which it was shown among others to be chosen. An answer that comes later is recorded without its words
+    (`record_answer`).
     """
+    shown = select(Showing.generation_id).where(Showing.comment_id == comment_id)
     session.execute(
         update(Generation)
-        .where(Generation.comment_id == comment_id)
+        .where(or_(Generation.comment_id == comment_id, Generation.id.in_(shown)))
         .values(request=b"", request_digest="", response=None, error=None, note=None, request_id=None, message_id=None)
     )
 
 
-def begin_sitting(session: Session, essay_id: int, keys: Keys) -> Sitting | None:
-    """Claim what waits under an essay and build what its voice is sent; None if nothing waits or it is paused.
+def gathering(session: Session, essay_id: int, window: float) -> float:
+    """Return the seconds until what began to wait under an essay has been gathered for so long as *window*."""
+    first = session.scalar(
+        select(func.min(ReplyRequest.changed_at)).where(
+            ReplyRequest.essay_id == essay_id, ReplyRequest.state == RequestState.WAITING.value, _is_due()
+        )
+    )
+    if first is None:
+        return 0
+    return min(max(0, window - (now() - first).total_seconds()), window)
+
+
+def begin_sitting(session: Session, essay_id: int) -> Sitting | None:
+    """Claim what waits under an essay and gather what its voice may be read; None if nothing waits or it is paused.
 
     Run twice, the second finds nothing waiting. A claim whose worker dies falls back to waiting with its lease.
     """
@@ -136,10 +208,9 @@ def begin_sitting(session: Session, essay_id: int, keys: Keys) -> Sitting | None
     voice = session.get_one(Voice, essay.voice_id)
     if not voices.may_be_asked(session, voice):
         return None
-    # After a pause that ran out, one request probes whether the trouble is over.
-    at_most = 1 if voice.paused_at is not None else AT_ONCE
-    lease = secrets.token_hex(16)
-    taken = _claim(session, essay_id, lease, at_most)
+    answering = Answering(voice.answering)
+    lease = new_lease()
+    taken = _claim(session, essay_id, lease, _at_most(session, essay, voice))
     out = released(session, [essay.submission_id])
     if essay.submission_id not in out:
         for request in session.scalars(select(ReplyRequest).where(ReplyRequest.lease == lease)):
@@ -147,8 +218,44 @@ def begin_sitting(session: Session, essay_id: int, keys: Keys) -> Sitting | None
         return None
     if not taken:
         return None
-    claimed = _prompts(session, essay, voice, out[essay.submission_id], taken, keys)
-    return Sitting(lease, essay.id, voice.id, voice.model, voice.anthropic_version, voice.extra_body, claimed)
+    told = memory.told(session, essay, voice, out[essay.submission_id], without=taken)
+    return Sitting(
+        lease=lease,
+        essay_id=essay.id,
+        voice_id=voice.id,
+        model=voice.model,
+        api_version=voice.anthropic_version,
+        extra_body=voice.extra_body,
+        answering=answering,
+        calls=Calls(voice.calls),
+        told=told,
+        claimed=_claimed(session, essay, taken),
+    )
+
+
+def new_lease() -> str:
+    """Return the name of a new claim; it begins with that of the work horse that makes it, if there is one."""
+    return f"{_horse['name']}{secrets.token_hex(8)}" if _horse["name"] else secrets.token_hex(16)
+
+
+def claims_are_made_by(horse: str) -> None:
+    """Have this process's claims begin with *horse*, 16 hex digits: who sees it die gives them back at once."""
+    _horse["name"] = horse
+
+
+def forget_claims_of(session: Session, horse: str) -> list[int]:
+    """Put what a dead process claimed back to waiting; return the essays it waits under."""
+    lost = session.execute(
+        update(ReplyRequest)
+        .where(ReplyRequest.state == RequestState.ASKING.value, ReplyRequest.lease.startswith(horse))
+        .values(state=RequestState.WAITING.value, lease=None, leased_until=None, changed_at=now())
+        .returning(ReplyRequest.essay_id)
+        .execution_options(synchronize_session=False)
+    )
+    return sorted(set(lost.scalars()))
+
+
+_horse = {"name": ""}
 
 
 def renew(session: Session, lease: str) -> None:
@@ -161,70 +268,126 @@ def renew(session: Session, lease: str) -> None:
 
 
 def begin_generation(
-    session: Session, sitting: Sitting, claimed: Claimed, sent: Prompt, origin: Origin, keys: Keys
+    session: Session,
+    sitting: Sitting,
+    claimed: Claimed,
+    sent: Prompt,
+    origin: Origin,
+    keys: Keys,
+    *,
+    batch: tuple[int, str] | None = None,
 ) -> int | None:
-    """Record that a call is about to be made, and return its id.
+    """Record that a call is about to be made, and return its id; in a *batch*, with its id and the call's name there.
 
     None if it must not be made any more: the claim was lost or the comment taken back. Raises `VoicePaused`, and
     `budgets.BudgetSpent` if what the call could cost is more than a budget has left.
     """
     voice = voices.held(session, sitting.voice_id)
-    request = _still_claimed(session, sitting, claimed)
+    request = still_claimed(session, sitting, claimed)
     if request is None:
         return None
     if not voices.may_be_asked(session, voice):
         raise VoicePaused
+    generation = new_generation(
+        session, sitting, voice, claimed.comment_id, sent, origin, keys, purpose=Purpose.REPLY, batch=batch
+    )
+    request.attempts += 1
+    generation.attempt = request.attempts
+    session.flush()
+    return generation.id
+
+
+def new_generation(
+    session: Session,
+    sitting: Sitting,
+    voice: Voice,
+    comment_id: int,
+    sent: Prompt,
+    origin: Origin,
+    keys: Keys,
+    *,
+    purpose: Purpose,
+    batch: tuple[int, str] | None = None,
+) -> Generation:
+    """Add the record of a call that is about to be made, with its greatest cost reserved. Raises `BudgetSpent`.
+
+    The caller holds the voice's row.
+    """
     started_at = budgets.clock(session)
     whole = {**sent.request, **(sitting.extra_body or {})}
-    reserved = budgets.reserve(session, voice, whole, comment_id=claimed.comment_id, at=started_at)
-    request.attempts += 1
+    reserved = budgets.reserve(
+        session,
+        voice,
+        whole,
+        comment_id=comment_id,
+        at=started_at,
+        batched=batch is not None,
+        replies=purpose is Purpose.REPLY,
+    )
+    price = prices.of(voice, started_at)
+    batch_id, custom_id = batch or (None, None)
     generation = Generation(
-        comment_id=claimed.comment_id,
+        comment_id=comment_id,
+        essay_id=sitting.essay_id,
         voice_id=sitting.voice_id,
-        attempt=request.attempts,
+        purpose=purpose.value,
+        attempt=1,
         model_asked=sitting.model,
         rehearsed=origin.rehearsed,
         host=origin.host,
         sdk_version=origin.sdk_version,
         api_version=origin.api_version,
         prompt_version=prompt.VERSION,
-        request=zlib.compress(json.dumps(sent.recipe).encode()),
-        request_digest=keys.keyed_digest("request", json.dumps(sent.request, sort_keys=True)),
+        prefix_id=_kept_once(session, sent.shared),
+        request=zlib.compress(json.dumps({**sent.recipe, "extra": sitting.extra_body or {}}).encode()),
+        request_digest=keys.keyed_digest("request", json.dumps(whole, sort_keys=True)),
         reserved=reserved,
+        price=price.as_record() if price is not None else None,
+        batch_id=batch_id,
+        custom_id=custom_id,
         started_at=started_at,
     )
     session.add(generation)
-    session.flush()
-    return generation.id
+    return generation
 
 
-def record_trouble(session: Session, generation_id: int, trouble: Trouble) -> None:
+def record_trouble(session: Session, generation_id: int, trouble: Trouble, *, seconds: float | None = None) -> None:
     """Complete the record of a call that brought no answer; one that the API refused cost nothing."""
     generation = _held(session, generation_id)
     if isinstance(trouble, UNBILLED) and generation.reserved is not None:
         generation.cost = 0
     generation.outcome = type(trouble).__name__
+    generation.status = trouble.status
+    generation.error_type, generation.error_code = trouble.error_type, trouble.error_code
+    generation.seconds = seconds
     if generation.request:
         generation.error = f"{trouble.why} {trouble.error}".strip()[:4000]
+        generation.request_id = trouble.request_id
     generation.ended_at = now()
 
 
 def record_answer(
-    session: Session, sitting: Sitting, claimed: Claimed, generation_id: int, answer: Answer, *, final: bool
+    session: Session,
+    sitting: Holder,
+    claimed: Held,
+    generation_id: int,
+    answer: Answer,
+    *,
+    final: bool,
+    seconds: float | None = None,
+    tell: Site | None = None,
 ) -> RequestState | None:
     """Complete the record of a call and, if the request is still ours, do what the answer says.
 
     A reply is submitted to the gate; silence, a decline and the API's filter end the request; an answer that was cut,
-    or a note alone, leaves it asking unless *final*. Returns the state the request reached, or None if it was no
-    longer ours: then the answer is on record only.
+    or a note alone, leaves it asking unless *final*. *tell* is the site whose admins learn of a pause. Returns the
+    state the request reached, or None if it was no longer ours: then the answer is on record only.
     """
     voice = voices.held(session, sitting.voice_id)
     # Before the call's record is touched: an erasure takes the two in this order.
-    request = _still_claimed(session, sitting, claimed)
-    generation = _completed(session, generation_id, answer)
-    voice.failures_in_a_row = 0
-    if voice.paused_at is not None and voices.may_be_asked(session, voice):
-        voices.resume(session, voice)
+    request = still_claimed(session, sitting, claimed)
+    generation = completed(session, generation_id, answer, seconds)
+    count_success(session, voice)
     if request is None:
         return None
     match answer.outcome:
@@ -240,29 +403,36 @@ def record_answer(
             return _settle(request, RequestState.FAILED, answer.why)
         case Outcome.UNEXPECTED:
             if answer.model != sitting.model:
-                voices.pause(session, voice, answer.why or "Another model answered.")
+                pause_voice(session, voice.id, answer.why or "Another model answered.", tell=tell)
             return _settle(request, RequestState.FAILED, answer.why)
     return RequestState.ASKING
 
 
-def give_up(session: Session, sitting: Sitting, claimed: Claimed, why: str) -> None:
+def give_up(session: Session, sitting: Holder, claimed: Held, why: str) -> None:
     """End a request that the API will not answer. It stays failed until a moderator asks again."""
-    request = _still_claimed(session, sitting, claimed)
+    request = still_claimed(session, sitting, claimed)
     if request is not None:
         _settle(request, RequestState.FAILED, why)
 
 
+def pass_over(session: Session, sitting: Holder, claimed: Held, why: str) -> None:
+    """End a request whose voice was shown the letter and chose others, or none."""
+    request = still_claimed(session, sitting, claimed)
+    if request is not None:
+        _settle(request, RequestState.NOT_CHOSEN, why)
+
+
 def wait_again(
     session: Session,
-    sitting: Sitting,
-    claimed: Claimed,
+    sitting: Holder,
+    claimed: Held,
     why: str | None,
     *,
     seconds: float = 0,
     until: float | None = None,
 ) -> None:
     """Put a request back to waiting, not to be asked before *seconds* from now, or before *until*."""
-    request = _still_claimed(session, sitting, claimed)
+    request = still_claimed(session, sitting, claimed)
     if request is None:
         return
     if seconds:
@@ -289,9 +459,21 @@ def ask_again(session: Session, comment_id: int) -> int:
     return request.essay_id
 
 
-def pause_voice(session: Session, voice_id: int, why: str) -> None:
-    """Ask this voice nothing more until a person acts."""
-    voices.pause(session, voices.held(session, voice_id), why)
+def pause_voice(
+    session: Session, voice_id: int, why: str, *, tell: Site | None = None, trouble: Trouble | None = None
+) -> None:
+    """Ask this voice nothing more until a person acts; *tell* is the site whose admins learn of it by mail."""
+    if tell is not None:
+        told.pause_voice(session, tell, voice_id, why, trouble=trouble)
+    else:
+        voices.pause(session, voices.held(session, voice_id), why)
+
+
+def count_success(session: Session, voice: Voice) -> None:
+    """Note that the voice was reached: nothing failed in a row, and a pause that ran out is over."""
+    voice.failures_in_a_row = 0
+    if voice.paused_at is not None and voices.may_be_asked(session, voice):
+        voices.resume(session, voice)
 
 
 def count_failure(session: Session, voice_id: int, why: str) -> None:
@@ -315,11 +497,46 @@ def forget_lost_claims(session: Session) -> int:
 
 
 def essays_waiting(session: Session, *, voice_id: int | None = None) -> list[int]:
-    """Return the ids of essays, of one voice or all, under which a request may be asked now."""
+    """Return the ids of essays, of one voice or all, under which a request may be asked now.
+
+    The one asked longest ago comes first, so that they take turns.
+    """
+    last = select(func.max(Generation.started_at)).where(Generation.essay_id == ReplyRequest.essay_id).scalar_subquery()
     waiting = select(ReplyRequest.essay_id).where(ReplyRequest.state == RequestState.WAITING.value, _is_due())
     if voice_id is not None:
-        waiting = waiting.where(ReplyRequest.essay_id.in_(select(Essay.id).where(Essay.voice_id == voice_id)))
-    return list(session.scalars(waiting.group_by(ReplyRequest.essay_id).order_by(ReplyRequest.essay_id)))
+        waiting = waiting.where(ReplyRequest.essay_id.in_(_essays_of(voice_id)))
+    return list(
+        session.scalars(
+            waiting.group_by(ReplyRequest.essay_id).order_by(nulls_first(last.asc()), ReplyRequest.essay_id)
+        )
+    )
+
+
+def waits_under(session: Session, essay_id: int) -> bool:
+    """Whether a request waits under an essay that may be asked now."""
+    waiting = select(ReplyRequest.comment_id).where(
+        ReplyRequest.essay_id == essay_id, ReplyRequest.state == RequestState.WAITING.value, _is_due()
+    )
+    return session.scalar(waiting.limit(1)) is not None
+
+
+def _at_most(session: Session, essay: Essay, voice: Voice) -> int:
+    """Return how many requests a sitting under *essay* claims."""
+    if voice.paused_at is not None:
+        return 1  # After a pause that ran out, one request probes whether the trouble is over.
+    others = select(ReplyRequest.comment_id).where(
+        ReplyRequest.essay_id.in_(_essays_of(voice.id)),
+        ReplyRequest.essay_id != essay.id,
+        ReplyRequest.state == RequestState.WAITING.value,
+        _is_due(),
+    )
+    if voice.answering == Answering.CHOSEN.value:
+        return A_PAGE
+    return IN_TURN if session.scalar(others.limit(1)) is not None else AT_ONCE
+
+
+def _essays_of(voice_id: int) -> Select[int]:
+    return select(Essay.id).where(Essay.voice_id == voice_id)
 
 
 def _claim(session: Session, essay_id: int, lease: str, at_most: int) -> list[int]:
@@ -345,40 +562,42 @@ def _claim(session: Session, essay_id: int, lease: str, at_most: int) -> list[in
     return sorted(taken.scalars())
 
 
-def _prompts(
-    session: Session, essay: Essay, voice: Voice, essay_out: Released, taken: Sequence[int], keys: Keys
-) -> list[Claimed]:
-    so_far = prompt.newest(thread.exchanges(session, essay.id, without=taken), PROMPT_CHARACTERS)
+def _claimed(session: Session, essay: Essay, taken: Sequence[int]) -> list[Claimed]:
     found = session.execute(
-        select(Comment, Reply.submission_id, ReplyRequest.attempts)
+        select(Comment, ReplyRequest)
         .join(ReplyRequest, ReplyRequest.comment_id == Comment.id)
-        .outerjoin(Reply, Reply.id == Comment.parent_id)
         .where(Comment.id.in_(taken))
         .order_by(Comment.id)
     ).all()
-    out = released(session, [comment.submission_id for comment, _, _ in found])
+    asked = memory.asked(session, essay, [comment for comment, _ in found])
     claimed = []
-    for comment, answers, attempts in found:
-        if comment.submission_id not in out:
+    for comment, request in found:
+        if comment.id not in asked:
             # Taken back between its approval and now, with the request still open: nothing to answer.
             no_longer_wanted(session, comment.id)
             continue
-        built = prompt.build(
-            model=voice.model,
-            max_tokens=voice.max_tokens,
-            charter=voice.charter,
-            essay=essay_out,
-            thread=so_far,
-            comment=out[comment.submission_id],
-            in_answer_to=answers,
-            shared=len(taken) > 1,
-            keys=keys,
-        )
-        claimed.append(Claimed(comment.id, attempts, built))
+        claimed.append(Claimed(comment.id, request.attempts, asked[comment.id], chosen=request.chosen_at is not None))
     return claimed
 
 
-def _still_claimed(session: Session, sitting: Sitting, claimed: Claimed) -> ReplyRequest | None:
+def _kept_once(session: Session, shared: dict[str, Any]) -> int:
+    """Return the id of the record of what a request shares with others, which is made where there is none."""
+    recipe = json.dumps(shared, sort_keys=True).encode()
+    digest = hashlib.sha256(recipe).hexdigest()
+    known = session.scalar(select(Prefix.id).where(Prefix.digest == digest))
+    if known is not None:
+        return known
+    made = Prefix(digest=digest, recipe=zlib.compress(recipe), created_at=now())
+    try:
+        with session.begin_nested():
+            session.add(made)
+    except IntegrityError:  # Another worker kept it meanwhile.
+        return session.scalars(select(Prefix.id).where(Prefix.digest == digest)).one()
+    return made.id
+
+
+def still_claimed(session: Session, sitting: Holder, claimed: Held) -> ReplyRequest | None:
+    """Return a request, which nobody changes before this transaction ends; None if it is no longer claimed so."""
     request = session.get(ReplyRequest, claimed.comment_id, with_for_update=True, populate_existing=True)
     ours = request is not None and request.state == RequestState.ASKING and request.lease == sitting.lease
     return request if ours else None
@@ -389,12 +608,14 @@ def _held(session: Session, generation_id: int) -> Generation:
     return session.get_one(Generation, generation_id, with_for_update=True, populate_existing=True)
 
 
-def _completed(session: Session, generation_id: int, answer: Answer) -> Generation:
+def completed(session: Session, generation_id: int, answer: Answer, seconds: float | None) -> Generation:
+    """Complete the record of a call with the answer it brought, after so many *seconds*."""
     generation = _held(session, generation_id)
     generation.model_answered = answer.model[:120]
     generation.rehearsed = answer.rehearsed
     generation.outcome = answer.outcome.value
     generation.ended_at = now()
+    generation.seconds = seconds
     if generation.request:
         generation.response = zlib.compress(json.dumps(answer.message).encode())
         generation.error = answer.why
@@ -406,8 +627,11 @@ def _completed(session: Session, generation_id: int, answer: Answer) -> Generati
         generation.input_tokens = used.fresh
         generation.cache_read_tokens = used.cache_read
         generation.cache_write_tokens = used.cache_written
+        generation.cache_write_hour_tokens = used.cache_written_for_an_hour
         generation.output_tokens = used.output
-        generation.cost = voices.cost(session.get_one(Voice, generation.voice_id), used)
+        # By the price that it was begun with, whatever the voice costs by now.
+        price = prices.recorded(generation.price)
+        generation.cost = price.cost(used, batched=generation.batch_id is not None) if price is not None else None
     session.flush()
     return generation
 
@@ -449,8 +673,29 @@ def _submit(
 
 def _was_shown_what_is_gone(session: Session, generation: Generation) -> bool:
     """Whether something that a call was sent was erased while it was made: `erasure` did not find its reply yet."""
-    shown = prompt.references(json.loads(zlib.decompress(generation.request))) if generation.request else []
+    _, newest = gate.erasures(session)
+    # A little earlier, for a call's beginning is told by the database's clock and not by ours.
+    if newest is None or newest < generation.started_at - timedelta(hours=1):
+        return False
+    shown = references(session, generation)
     return any(each.erased_at is not None for each in standing(session, shown).values())
+
+
+def recipe(session: Session, generation: Generation) -> dict[str, Any] | None:
+    """Return the recipe of the whole request of a call; None if it was erased."""
+    if not generation.request:
+        return None
+    shared = session.get(Prefix, generation.prefix_id) if generation.prefix_id is not None else None
+    return prompt.whole(
+        json.loads(zlib.decompress(generation.request)),
+        json.loads(zlib.decompress(shared.recipe)) if shared is not None else None,
+    )
+
+
+def references(session: Session, generation: Generation) -> set[int]:
+    """Return the submissions that a call was sent."""
+    sent = recipe(session, generation)
+    return set(prompt.references(sent)) if sent is not None else set()
 
 
 def _settle(request: ReplyRequest, state: RequestState, why: str | None) -> RequestState:

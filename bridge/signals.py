@@ -222,7 +222,10 @@ def look_at_reply(session: Session, reply: Reply) -> None:
         addresses=[essay.original_url] if essay.original_url else [],
         thread=lambda: _thread(session, essay.id),
     )
-    keep(session, pending.id, NAMES, notice_reply(pending.body, around=around))
+    noticed = notice_reply(pending.body, around=around)
+    before = select(Signal.id).where(Signal.submission_id == pending.id).limit(1)
+    if noticed or session.scalar(before) is not None:
+        keep(session, pending.id, NAMES, noticed)
 
 
 def keep(session: Session, submission_id: SubmissionId, names: Iterable[Name], noticed: Sequence[Noticed]) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import TypeVarTuple
 
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import Select, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from moderation.base import now
@@ -55,7 +56,7 @@ def awaiting_review(
 
 def pending(session: Session, submission_id: int) -> Pending | None:
     """Return one pending submission, or None if it awaits no verdict."""
-    row = session.execute(_pending().where(Waiting.submission_id == submission_id)).first()
+    row = session.execute(_pending_one(), {"id": submission_id}).first()
     return _seen_by_the_desk(*row) if row else None
 
 
@@ -121,6 +122,12 @@ def _chosen(
         theirs = select(hold.id).where(hold.id == Waiting.hold_id, hold.moderator_id == not_held_by)
         query = query.where(or_(Waiting.hold_id.is_(None), ~theirs.exists()))
     return query
+
+
+@cache
+def _pending_one() -> Select[Submission, Waiting, ProposalRow, str | None, Hold, AppealRow, Decision, str | None]:
+    # Put together once: it is asked for several times whenever words come in, and takes longer to write than to run.
+    return _pending().where(Waiting.submission_id == bindparam("id"))
 
 
 def _pending() -> Select[Submission, Waiting, ProposalRow, str | None, Hold, AppealRow, Decision, str | None]:

@@ -42,6 +42,7 @@ from bridge.model import (
 from moderation.base import now
 from workers.rehearsal import REHEARSAL_HEADER
 
+SDK_VERSION = version("anthropic")
 SDK_API_VERSION = "2026-10-21"
 """What the installed SDK sends as anthropic-version unless a voice has its own."""
 SILENCE = 120
@@ -149,7 +150,7 @@ class Claude(AbstractAsyncContextManager["Claude"]):
 
     def origin(self, api_version: str | None) -> Origin:
         """Return where the answers come from, for the record."""
-        return Origin(self.host, version("anthropic"), self._version(api_version), self._rehearsed)
+        return Origin(self.host, SDK_VERSION, self._version(api_version), self._rehearsed)
 
     def _version(self, own: str | None) -> str:
         return own or SDK_API_VERSION

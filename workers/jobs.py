@@ -8,17 +8,16 @@ from functools import cache
 
 from redis.exceptions import RedisError
 
-from bridge import accounts, checkpoints, erasure, outbox, queues, replies, settings, signals, told
+from bridge import accounts, batches, checkpoints, erasure, outbox, queues, replies, settings, signals, told, voices
+from bridge.records import Voice
 from bridge.site import Site, open_site
 from moderation import gate, takedowns
-from workers import posting, rehearsing, screening, sitting
+from workers import batching, endpoints, posting, screening, sitting
 from workers.claude import Claude
-from workers.settings import API, WorkerSettings
+from workers.pace import Bounds, Pace
+from workers.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
-
-REHEARSAL_KEY = "rehearsal"
-"""The key given to the rehearsal: a constant, so that the SDK looks for no other."""
 
 
 def answer_essay(essay_id: int) -> str:
@@ -27,13 +26,32 @@ def answer_essay(essay_id: int) -> str:
     Twice: the second finds nothing waiting. Halfway dead: the lease ends and the sweep asks again. No longer wanted:
     requests taken back are not claimed.
     """
-    asked = _settings()
+    asked, site = _settings(), _site()
+    with site.database.reading_sessions() as session:
+        voice = voices.of_essay(session, essay_id)
+    if voice is None:
+        return sitting.NOTHING
 
     async def sit() -> str:
-        async with _model(asked) as model:
-            return await sitting.answer(_site(), essay_id, model, at_once=asked.calls_at_once)
+        await sitting.gather(site, essay_id, asked.gathering_seconds)
+        async with _reach(voice) as model:
+            bounds = Bounds(
+                at_once=voice.calls_at_once,
+                requests=voice.requests_a_minute,
+                input_tokens=voice.input_tokens_a_minute,
+                output_tokens=voice.output_tokens_a_minute,
+            )
+            pace = Pace(asked.redis, model.who(voice.model), bounds)
+            try:
+                return await sitting.answer(site, essay_id, model, at_once=asked.calls_at_once, pace=pace)
+            finally:
+                await pace.close()
 
-    return asyncio.run(sit())
+    done = asyncio.run(sit())
+    # What is left goes to the end of the queue, behind the other essays.
+    if done != sitting.NOTHING and sitting.is_left(site, essay_id):
+        site.nudges.nudge(essay_id)
+    return done
 
 
 def sweep() -> str:
@@ -50,8 +68,11 @@ def sweep() -> str:
         lapsed = gate.lapse_proposals(session) + takedowns.lapse_takedowns(session)
     with site.database.reading_sessions() as session:
         waiting = replies.essays_waiting(session)
+        away = batches.due(session)
     for essay_id in waiting:
         site.nudges.nudge(essay_id)
+    for batch_id in away:
+        site.nudges.nudge_batch(batch_id)
     told.tell(site)
     with site.database.sessions.begin() as session:
         outbox.forget_words(session)
@@ -95,6 +116,41 @@ def look_again(after: int) -> str:
     return f"above {after}"
 
 
+def fetch_batch(batch_id: int) -> str:
+    """Fetch what came of a batch, if it has come (`workers.batching`).
+
+    Twice: what is recorded already is left. Halfway dead: the next look records the rest. No longer wanted: what is not
+    answered yet is cancelled, and what comes all the same is recorded.
+    """
+    site = _site()
+    with site.database.reading_sessions() as session:
+        voice = voices.of_batch(session, batch_id)
+    if voice is None:
+        return batching.NOTHING
+
+    async def look() -> str:
+        async with _reach(voice) as model:
+            return await batching.fetch(site, batch_id, model)
+
+    return asyncio.run(look())
+
+
+def give_back(horse: str) -> None:
+    """Let wait again at once what a dead process of this worker claimed; its lease would end within half a minute.
+
+    For the worker itself, which must not keep a connection that its next child would inherit.
+    """
+    asked = _settings()
+    site = open_site(asked)
+    try:
+        with site.database.sessions.begin() as session:
+            essays = replies.forget_claims_of(session, horse)
+    finally:
+        site.database.dispose()
+    for essay_id in essays:
+        site.nudges.nudge(essay_id)
+
+
 def nudge_sweep(redis_url: str) -> None:
     """Ask for a sweep now, for a worker that starts: what its predecessor left need not wait for the minute."""
     try:
@@ -121,11 +177,5 @@ def _site() -> Site:
     return open_site(_settings())
 
 
-def _model(asked: WorkerSettings) -> Claude:
-    if asked.rehearses:
-        url = _rehearsal["url"] or asked.rehearsal_url
-        if url is None:
-            raise rehearsing.RehearsalSilent
-        return Claude(api_key=REHEARSAL_KEY, base_url=url, rehearsed=True)
-    assert asked.anthropic_api_key is not None
-    return Claude(api_key=asked.anthropic_api_key, base_url=asked.anthropic_base_url or API, rehearsed=False)
+def _reach(voice: Voice) -> Claude:
+    return endpoints.reach(voice, _settings(), _rehearsal["url"] or _settings().rehearsal_url)

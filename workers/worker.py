@@ -6,6 +6,8 @@ A JSON queue is not safe by itself: a job named `os.system` would be run. So nam
 from __future__ import annotations
 
 import logging
+import os
+import secrets
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +20,9 @@ from rq.cron import CronJob, CronScheduler
 from rq.job import Job
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
+from sqlalchemy.exc import SQLAlchemyError
 
-from bridge import queues
+from bridge import queues, replies
 from workers import jobs
 
 log = logging.getLogger(__name__)
@@ -86,6 +89,43 @@ class ListedCronJob(CronJob):
         queues.enqueue(queues.queue(connection), self.name)
 
 
+class ListedWorker(Worker):
+    """A worker whose children say in their claims who they are, so that a dead one's are given back at once."""
+
+    _name_of_horses = secrets.token_hex(4)
+    _ended: tuple[int | None, int | None] = (None, None)
+
+    def main_work_horse(self, job: Job, queue: Queue) -> None:
+        """Be the child that does the job."""
+        replies.claims_are_made_by(self._horse(os.getpid()))
+        super().main_work_horse(job, queue)
+
+    def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
+        """Wait for the child, and remember how it ended."""
+        ended = super().wait_for_horse()
+        self._ended = ended[:2]
+        return ended
+
+    def monitor_work_horse(self, *job: Any) -> None:
+        """Wait for the child; if it died, give back what it had claimed, whatever Redis still knows of its job."""
+        self._ended = (None, None)
+        try:
+            super().monitor_work_horse(*job)
+        finally:
+            pid, status = self._ended
+            if pid is not None and status != os.EX_OK:
+                self._give_back(pid)
+
+    def _give_back(self, pid: int) -> None:
+        try:
+            jobs.give_back(self._horse(pid))
+        except SQLAlchemyError as error:
+            log.warning("claims of a dead process end with their lease: %s", type(error).__name__)
+
+    def _horse(self, pid: int) -> str:
+        return f"{self._name_of_horses}{pid:08x}"
+
+
 def work(redis_url: str) -> None:
     """Work until told to end. The SDK is imported by now: each job forks from here and finds it loaded."""
     # A retired model's id makes the SDK warn at each call; here that is the point. It blames asyncio, so: by message.
@@ -95,7 +135,7 @@ def work(redis_url: str) -> None:
         queues.QUEUE, connection=connection, serializer=JSONSerializer, default_timeout=queues.JOB_TIMEOUT
     )
     jobs.nudge_sweep(redis_url)
-    worker = Worker(
+    worker = ListedWorker(
         [where],
         connection=connection,
         job_class=ListedJob,

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from bridge import calls, claims, desk
+from bridge import budgets, calls, claims, desk
 from bridge.claims import Claimed
 from bridge.desk import Numbers, Waits
 from bridge.web.access import Access, current_moderator, open_to, site
@@ -73,8 +73,15 @@ def state() -> ResponseReturnValue:
 def call(submission_id: int) -> ResponseReturnValue:
     """Show the whole request and response behind a reply."""
     with site().database.reading_sessions() as session:
-        made = calls.behind(session, submission_id, site().keys)
-    return render_template("desk/call.html", submission_id=submission_id, call=made, me=current_moderator())
+        call, whole = calls.behind(session, submission_id, site().keys) or (None, None)
+    return render_template(
+        "desk/call.html",
+        submission_id=submission_id,
+        call=call,
+        whole=whole,
+        dollars=budgets.dollars,
+        me=current_moderator(),
+    )
 
 
 def _back(submission_id: int) -> ResponseReturnValue:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from ground.house import MODEL, SLUG, House
+from ground.house import MODEL, SLUG, House, sent
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -146,7 +146,7 @@ class Interleavings(RuleBasedStateMachine):
     def _begin_sitting(self) -> None:
         with self.house.site.database.sessions.begin() as session:
             essay = session.scalars(select(Essay).where(Essay.slug == SLUG)).one()
-            sitting = replies.begin_sitting(session, essay.id, self.house.site.keys)
+            sitting = replies.begin_sitting(session, essay.id)
         if sitting is not None:
             self.sittings.append(sitting)
 
@@ -164,7 +164,9 @@ class Interleavings(RuleBasedStateMachine):
             return
         sitting, claimed = claims[nth % len(claims)]
         with self.house.site.database.sessions.begin() as session:
-            call = replies.begin_generation(session, sitting, claimed, claimed.prompt, ORIGIN, self.house.site.keys)
+            call = replies.begin_generation(
+                session, sitting, claimed, sent(sitting, claimed, self.house.site.keys), ORIGIN, self.house.site.keys
+            )
         if call is not None:
             self.calls.append((sitting, claimed, call))
 

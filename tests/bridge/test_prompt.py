@@ -1,5 +1,5 @@
-import copy
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bridge import prompt
 from bridge.keys import Keys
-from bridge.prompt import Exchange, Prompt
+from bridge.prompt import Asked, Exchange, Measure, Prompt, Told
 from bridge.words import COMMENT_LENGTH, WordsRefused, comment_body
 from moderation.types import Digest, Kind, ModeratorId, Released, SubmissionId
 
@@ -40,25 +40,34 @@ ESSAY = words(1, Kind.ESSAY, "# On rest\n\nI <rest> & wait.")
 COMMENT = words(2, Kind.COMMENT, "Do you dream?")
 
 
+def told(thread: Sequence[Exchange] = (), **more: Any) -> Told:
+    return Told(
+        **{
+            "model": "claude-3-opus-20240229",
+            "max_tokens": 1500,
+            "charter": CHARTER,
+            "chooses": False,
+            "essay": ESSAY,
+            "thread": thread,
+            "memory": 1_000_000,
+            **more,
+        }
+    )
+
+
 def built(
     comment: Released = COMMENT,
     thread: Sequence[Exchange] = (),
     *,
-    shared: bool = False,
-    in_answer_to: int | None = None,
+    cached: bool = False,
     keys: Keys = KEYS,
+    above: Sequence[Exchange] = (),
+    before: Sequence[Exchange] = (),
+    in_answer_to: int | None = None,
+    **more: Any,
 ) -> Prompt:
-    return prompt.build(
-        model="claude-3-opus-20240229",
-        max_tokens=1500,
-        charter=CHARTER,
-        essay=ESSAY,
-        thread=thread,
-        comment=comment,
-        in_answer_to=in_answer_to,
-        shared=shared,
-        keys=keys,
-    )
+    asked = Asked(comment, in_answer_to, above, before)
+    return prompt.build(prompt.beginning(told(thread, **more), keys), asked, keys, cached=cached)
 
 
 def thread_of(bodies: Sequence[str], *, answered: bool = True) -> list[Exchange]:
@@ -114,22 +123,34 @@ def at_the_door(raw: str) -> str | None:
 BODIES = HOSTILE.map(at_the_door).filter(lambda body: body is not None)
 
 
-@given(asked=BODIES, author=BODIES, before=st.lists(BODIES, max_size=3))
+def said_in(exchanges: Sequence[Exchange], tags: tuple[str, str] = ("comment", "your_reply")) -> list[Any]:
+    """Return how exchanges are to be quoted."""
+    found: list[Any] = []
+    for each in exchanges:
+        words_of = {"id": f"c{each.comment.id}", "author": each.comment.author, "body": each.comment.body}
+        answers = {"in_answer_to": f"r{each.in_answer_to}"} if each.in_answer_to else {}
+        found.append((tags[0], words_of | answers))
+        if each.reply is not None:
+            found.append((tags[1], {"id": f"r{each.reply.id}", "to": f"c{each.comment.id}", "body": each.reply.body}))
+    return found
+
+
+@given(asked=BODIES, author=BODIES, before=st.lists(BODIES, max_size=3), elsewhere=st.lists(BODIES, max_size=2))
 @settings(derandomize=True, max_examples=200, deadline=None)
-def test_parses_back_to_the_same_words_whatever_readers_write(asked: str, author: str, before: list[str]) -> None:
+def test_parses_back_to_the_same_words_whatever_readers_write(
+    asked: str, author: str, before: list[str], elsewhere: list[str]
+) -> None:
     thread = thread_of(before)
+    others = [
+        replace(e, comment=replace(e.comment, id=SubmissionId(e.comment.id + 500)))
+        for e in thread_of(elsewhere, answered=False)
+    ]
     comment = words(2, Kind.COMMENT, asked, author=author)
-    request = json.loads(json.dumps(built(comment, thread).request))
+    request = json.loads(json.dumps(built(comment, thread, before=others[::-1]).request))
     assert [(tag, told) for tag, _, told in quoted(request)] == [
         ("essay", {"body": ESSAY.body}),
-        *(
-            said
-            for e in thread
-            for said in (
-                ("comment", {"id": f"c{e.comment.id}", "author": e.comment.author, "body": e.comment.body}),
-                ("your_reply", {"id": f"r{e.comment.id + 1}", "to": f"c{e.comment.id}", "body": e.reply.body}),  # type: ignore[union-attr]
-            )
-        ),
+        *said_in(thread),
+        *said_in(others, ("comment_elsewhere", "your_reply_elsewhere")),
         ("comment_to_answer", {"id": "c2", "author": author, "body": asked}),
     ]
     plain = json.loads(json.dumps(built().request))
@@ -137,6 +158,40 @@ def test_parses_back_to_the_same_words_whatever_readers_write(asked: str, author
         assert json.dumps(request[field]) == json.dumps(plain[field])
     assert set(request) == set(plain)
     assert [turn["role"] for turn in request["messages"]] == ["user"]
+
+
+@given(asked=BODIES)
+@settings(derandomize=True, max_examples=300, deadline=None)
+def test_holds_the_words_of_a_comment_in_one_place_only(asked: str) -> None:
+    canary = "CANARY7f3a"
+    plain, hostile = (built(words(2, Kind.COMMENT, body), thread_of(["One."])) for body in (canary, asked + canary))
+    texts = [json.dumps(block) for block in hostile.request["messages"][0]["content"]]
+    assert [text.count(canary) for text in texts] == [0, 0, 1]
+    assert canary not in json.dumps({**hostile.request, "messages": None})
+    # All but the quotation itself is as it is around the plainest comment.
+    assert hostile.request["messages"][0]["content"][:-1] == plain.request["messages"][0]["content"][:-1]
+    tail, plain_tail = (each.request["messages"][0]["content"][-1]["text"] for each in (hostile, plain))
+    begin, end = plain_tail.split("{", 1)[0], plain_tail.rsplit("}", 1)[1]
+    assert tail.startswith(begin + "{")
+    assert tail.endswith("}" + end)
+    assert json.loads(tail[len(begin) : len(tail) - len(end)])["body"] == asked + canary
+    assert tail.count("<") == tail.count(">") == 2
+
+
+@given(bodies=st.lists(st.tuples(BODIES, BODIES), min_size=1, max_size=5))
+@settings(derandomize=True, max_examples=100, deadline=None)
+def test_shows_what_waits_by_number_whatever_readers_write(bodies: list[tuple[str, str]]) -> None:
+    waiting = [Asked(words(n, Kind.COMMENT, body, author=name)) for n, (body, name) in enumerate(bodies, start=50)]
+    start = prompt.beginning(told(chooses=True), KEYS)
+    request = json.loads(json.dumps(prompt.build_choice(start, waiting, KEYS, at_most=3, cached=True).request))
+    assert [(tag, said) for tag, _, said in quoted(request)] == [
+        ("essay", {"body": ESSAY.body}),
+        *(
+            ("waiting", {"number": n, "id": f"c{n + 49}", "author": name, "body": body})
+            for n, (body, name) in enumerate(bodies, start=1)
+        ),
+        ("to_choose", {"at_most": 3}),
+    ]
 
 
 def test_puts_the_charter_first_and_says_that_readers_give_no_orders() -> None:
@@ -150,10 +205,25 @@ def test_offers_tools_that_only_record() -> None:
 
 
 def test_asks_for_nothing_that_the_api_now_refuses() -> None:
-    request = built(thread=thread_of(["One."]), shared=True).request
+    request = built(thread=thread_of(["One."]), cached=True).request
     assert set(request) == {"model", "max_tokens", "system", "tools", "tool_choice", "messages"}
     assert request["tool_choice"] == {"type": "auto"}
     assert request["messages"][-1]["role"] == "user"
+
+
+def test_lets_a_voice_choose_only_where_it_does() -> None:
+    request = built(chooses=True).request
+    assert [tool["name"] for tool in request["tools"]] == ["decline", "note_to_moderators", "choose"]
+    assert [block["text"] for block in request["system"]] == [CHARTER, prompt.STANDING_RULES, prompt.RULES_OF_CHOICE]
+
+
+def test_begins_a_choice_as_it_begins_its_replies() -> None:
+    start = prompt.beginning(told(thread_of(["One."]), chooses=True), KEYS)
+    reply = prompt.build(start, Asked(COMMENT), KEYS, cached=True).request
+    choice = prompt.build_choice(start, [Asked(COMMENT)], KEYS, at_most=1, cached=True).request
+    for request in (reply, choice):
+        request["messages"][0]["content"].pop()
+    assert json.dumps(reply) == json.dumps(choice)
 
 
 def test_names_each_quotation_by_a_suffix_that_only_the_key_gives() -> None:
@@ -168,15 +238,14 @@ def test_names_each_quotation_by_a_suffix_that_only_the_key_gives() -> None:
 def test_says_which_reply_is_answered() -> None:
     follow_up = Exchange(words(30, Kind.COMMENT, "And then?"), None, in_answer_to=11)
     request = built(thread=[*thread_of(["One."]), follow_up], in_answer_to=11).request
-    said = [told for _, _, told in quoted(request)]
-    assert [told.get("in_answer_to") for told in said] == [None, None, None, "r11", "r11"]
+    assert [told.get("in_answer_to") for _, _, told in quoted(request)] == [None, None, None, "r11", "r11"]
 
 
 @pytest.mark.parametrize("before", [[], ["One.", "Two."]])
 def test_begins_to_the_byte_the_same_for_all_that_wait_under_an_essay(before: list[str]) -> None:
     thread = thread_of(before)
     waiting = [words(number, Kind.COMMENT, f"Number {number}.", author=f"A{number}") for number in (2, 3, 4)]
-    requests = [built(comment, thread, shared=True).request for comment in waiting]
+    requests = [built(comment, thread, cached=True).request for comment in waiting]
     tails = [request["messages"][0]["content"].pop() for request in requests]
     assert len({json.dumps(request) for request in requests}) == 1
     assert len({json.dumps(tail) for tail in tails}) == 3
@@ -203,7 +272,7 @@ def markers(request: Any) -> list[str]:
 
 @pytest.mark.parametrize(("before", "last_shared"), [([], 0), (["One.", "Two."], 1)])
 def test_marks_the_last_shared_block_for_the_cache_and_nothing_else(before: list[str], last_shared: int) -> None:
-    request = built(thread=thread_of(before), shared=True).request
+    request = built(thread=thread_of(before), above=(), before=thread_of(["Elsewhere."])[:0], cached=True).request
     assert markers(request) == [f"/messages/0/content/{last_shared}"]
     assert len(request["messages"][0]["content"]) == last_shared + 2
 
@@ -213,52 +282,211 @@ def test_marks_nothing_when_one_comment_waits(before: list[str]) -> None:
     assert markers(built(thread=thread_of(before)).request) == []
 
 
+# What is remembered.
+
+
+def earlier_essays(*bodies: str) -> list[Released]:
+    return [words(900 - n, Kind.ESSAY, body) for n, body in enumerate(bodies)]
+
+
+def bodies_in(made: Prompt, tag: str) -> list[str]:
+    return [said["body"] for name, _, said in quoted(made.request) if name == tag]
+
+
+def test_reads_the_newest_exchanges_that_find_room_to_the_voice() -> None:
+    thread = thread_of(["One.", "Two.", "Three."])
+    line = Measure().tokens(f"<comment_{'0' * 12}></comment_{'0' * 12}>")
+    for memory in range(0, 600, 7):
+        kept = bodies_in(built(thread=thread, memory=memory), "comment")
+        assert kept == ["One.", "Two.", "Three."][3 - len(kept) :]
+        assert 3 * line * len(kept) < memory or not kept
+    assert kept == ["One.", "Two.", "Three."]
+
+
+def test_gives_earlier_essays_what_room_the_correspondence_leaves() -> None:
+    thread, essays = thread_of(["One."]), earlier_essays("Newest.", "x" * 3000, "Oldest.")
+    made = built(thread=thread, earlier_essays=essays, memory=600)
+    assert bodies_in(made, "comment") == ["One."]
+    assert bodies_in(made, "earlier_essay") == ["Oldest.", "Newest."]
+    assert [tag for tag, _, _ in quoted(made.request)][:3] == ["earlier_essay", "earlier_essay", "essay"]
+    assert bodies_in(built(thread=thread, earlier_essays=essays, memory=6000), "earlier_essay") == [
+        "Oldest.",
+        "x" * 3000,
+        "Newest.",
+    ]
+
+
+def test_reads_the_essay_and_the_comment_to_the_voice_whatever_the_memory() -> None:
+    made = built(thread=thread_of(["One."]), earlier_essays=earlier_essays("Another."), memory=0)
+    assert [tag for tag, _, _ in quoted(made.request)] == ["essay", "comment_to_answer"]
+
+
+def test_gives_the_conversation_above_before_what_was_said_elsewhere() -> None:
+    above = [
+        replace(e, comment=replace(e.comment, id=SubmissionId(e.comment.id + 300))) for e in thread_of(["A.", "B."])
+    ]
+    elsewhere = [
+        replace(e, comment=replace(e.comment, id=SubmissionId(e.comment.id + 600))) for e in thread_of(["C.", "D."])
+    ]
+    made = built(above=above[::-1], before=elsewhere[::-1], memory=4000)
+    assert [tag for tag, _, _ in quoted(made.request)] == [
+        "essay",
+        *("comment_elsewhere", "your_reply_elsewhere") * 2,
+        *("comment", "your_reply") * 2,
+        "comment_to_answer",
+    ]
+    assert bodies_in(made, "comment") == ["A.", "B."]
+    tight = built(above=above[::-1], before=elsewhere[::-1], memory=100)
+    assert (bodies_in(tight, "comment"), bodies_in(tight, "comment_elsewhere")) == (["B."], [])
+    # What it answers is in view whatever the memory.
+    assert bodies_in(built(above=above[::-1], memory=0), "comment") == ["B."]
+
+
+def test_gives_nothing_of_the_conversation_twice() -> None:
+    thread = thread_of(["One.", "Two."])
+    assert bodies_in(built(thread=thread, above=thread[::-1]), "comment") == ["One.", "Two."]
+
+
+@given(
+    bodies=st.lists(st.text(max_size=200), max_size=8),
+    memory=st.integers(0, 3000),
+    bytes_a_token=st.floats(1, 6),
+)
+@settings(derandomize=True, max_examples=200, deadline=None)
+def test_never_remembers_more_than_it_may(bodies: list[str], memory: int, bytes_a_token: float) -> None:
+    measure = Measure(bytes_a_token)
+    start = prompt.beginning(told(thread_of(bodies), earlier_essays=earlier_essays(*bodies), memory=memory), KEYS)
+    made = prompt.build(start, Asked(COMMENT, before=thread_of(bodies)), KEYS, cached=False)
+    bare = prompt.build(prompt.beginning(told(memory=0), KEYS), Asked(COMMENT), KEYS, cached=False)
+    assert Measure().of(made.request) - Measure().of(bare.request) <= memory + 3
+    assert start.whole == (len(start.kept) == 1 + 3 * len(bodies)) or not bodies
+    assert measure.counted(made.request, 1000).of(made.request) in range(990, 1011)
+
+
+def test_estimates_on_the_safe_side_and_measures_by_what_was_counted() -> None:
+    assert Measure().tokens("x" * 300) == 100
+    request = built().request
+    counted = Measure().counted(request, math.floor(Measure().of(request) * 0.75))
+    assert 3.9 < counted.bytes_a_token < 4.1
+
+
+def test_remembers_half_where_the_whole_was_too_long() -> None:
+    start = prompt.beginning(told(thread_of([f"Number {n}." for n in range(8)])), KEYS)
+    shorter = prompt.shorter(start, KEYS)
+    assert shorter is not None
+    made = prompt.build(shorter, Asked(COMMENT), KEYS, cached=True)
+    assert bodies_in(made, "comment") == [f"Number {n}." for n in range(4, 8)]
+    assert shorter.spent <= start.spent / 2 + 1
+    assert prompt.shorter(prompt.beginning(told(), KEYS), KEYS) is None
+
+
+# The record.
+
+
+def everything(**more: Any) -> Prompt:
+    above = [replace(e, comment=replace(e.comment, id=SubmissionId(310))) for e in thread_of(["Above."])]
+    elsewhere = [replace(e, comment=replace(e.comment, id=SubmissionId(610))) for e in thread_of(["Elsewhere."])]
+    return built(
+        thread=thread_of(["One.", "Two."]),
+        earlier_essays=earlier_essays("Newest.", "Oldest."),
+        above=above,
+        before=elsewhere,
+        in_answer_to=11,
+        cached=True,
+        **more,
+    )
+
+
+def released_words() -> dict[int, Released]:
+    found = [ESSAY, COMMENT, *earlier_essays("Newest.", "Oldest.")]
+    for exchange in thread_of(["One.", "Two."]):
+        found += [exchange.comment, exchange.reply or exchange.comment]
+    for number, body in ((310, "Above."), (610, "Elsewhere.")):
+        found.append(replace(thread_of([body])[0].comment, id=SubmissionId(number)))
+    return {int(each.id): each for each in found}
+
+
 def test_keeps_a_recipe_without_anybodys_words() -> None:
     canary = "CANARY"
     comment = words(2, Kind.COMMENT, canary, author=canary)
-    thread = thread_of([canary, canary])
-    made = built(comment, thread, shared=True)
+    made = built(comment, thread_of([canary, canary]), before=thread_of([canary]), cached=True)
     assert canary in json.dumps(made.request)
-    for version in (made, made.shortened(), made.roomier()):
-        assert canary not in json.dumps(version.recipe)
-    assert made.recipe["messages"][0]["content"] == [
-        {"type": "text", "text": {"submission": 1, "digest": ESSAY.digest}},
-        {
-            "type": "text",
-            "text": [{"submission": n, "digest": f"{n:064x}"} for n in (10, 11, 20, 21)],
-            "cache_control": {"type": "ephemeral"},
-        },
-        {"type": "text", "text": {"submission": 2, "digest": comment.digest}},
-    ]
-    assert {k: v for k, v in made.recipe.items() if k != "messages"} == {
-        k: v for k, v in made.request.items() if k != "messages"
+    for version in (made, made.roomier()):
+        assert canary not in json.dumps([version.recipe, version.shared])
+    assert prompt.references(prompt.whole(made.recipe, made.shared)) == [1, 10, 11, 20, 21, 10, 11, 2]
+
+
+def test_shares_its_beginning_with_the_others_of_its_sitting() -> None:
+    waiting = [words(number, Kind.COMMENT, f"Number {number}.") for number in (2, 3)]
+    one, other = (built(comment, thread_of(["One."]), cached=True) for comment in waiting)
+    assert one.shared == other.shared
+    assert one.recipe != other.recipe
+
+
+@pytest.mark.parametrize("chooses", [False, True])
+def test_makes_the_request_again_from_its_recipe(chooses: bool) -> None:
+    made = everything(chooses=chooses)
+    said = message({"type": "thinking", "thinking": "?", "signature": "s"}, notes("A."), stop="tool_use")["content"]
+    for sent in (made, made.roomier(), made.continued(said)):
+        recipe = json.loads(json.dumps(prompt.whole(sent.recipe, sent.shared)))
+        again = prompt.rebuilt(recipe, released_words(), {}, KEYS)
+        # The replies above and elsewhere have the ids of the thread's.
+        assert json.dumps(again, sort_keys=True).count("Indeed.") == json.dumps(sent.request).count("Indeed.")
+        assert {**again, "messages": None} == {**sent.request, "messages": None}
+        assert again["messages"][1:] == sent.request["messages"][1:]
+        assert again["messages"][0]["content"][:3] == sent.request["messages"][0]["content"][:3]
+        assert again["messages"][0]["content"][-1] == sent.request["messages"][0]["content"][-1]
+
+
+def test_makes_a_choice_again_from_its_recipe() -> None:
+    start = prompt.beginning(told(chooses=True), KEYS)
+    sent = prompt.build_choice(start, [Asked(COMMENT)], KEYS, at_most=1, cached=True)
+    recipe = json.loads(json.dumps(prompt.whole(sent.recipe, sent.shared)))
+    assert prompt.references(recipe) == [1, 2]
+    assert prompt.rebuilt(recipe, {1: ESSAY, 2: COMMENT}, {}, KEYS) == sent.request
+
+
+def test_says_where_words_are_missing_that_were_sent() -> None:
+    sent = everything()
+    gone = released_words()
+    del gone[20]
+    again = prompt.rebuilt(prompt.whole(sent.recipe, sent.shared), gone, {}, KEYS)
+    assert "(Words that are no longer posted: submission 20," in again["messages"][0]["content"][2]["text"]
+    assert "Two." not in again["messages"][0]["content"][2]["text"].split("your_reply")[0]
+
+
+def test_makes_a_request_of_version_1_again() -> None:
+    recipe = {
+        "model": "claude-3-opus-20240229",
+        "max_tokens": 1500,
+        "system": [{"type": "text", "text": CHARTER}],
+        "tools": [],
+        "tool_choice": {"type": "auto"},
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": {"submission": 1, "digest": ESSAY.digest}},
+                    {
+                        "type": "text",
+                        "text": [{"submission": n, "digest": f"{n:064x}"} for n in (10, 11)],
+                        "cache_control": {"type": "ephemeral"},
+                    },
+                    {"type": "text", "text": {"submission": 2, "digest": COMMENT.digest}},
+                ],
+            }
+        ],
     }
-
-
-@pytest.mark.parametrize(("exchanges", "kept"), [(1, [11]), (2, [20, 21]), (3, [21, 30, 31]), (4, [30, 31, 40, 41])])
-def test_leaves_out_the_older_half_when_the_thread_is_too_long(exchanges: int, kept: list[int]) -> None:
-    made = built(thread=thread_of([f"Number\n{n}." for n in range(exchanges)]), shared=True)
-    whole = copy.deepcopy(made)
-    shorter = made.shortened()
-    assert [int(told["id"][1:]) for tag, _, told in quoted(shorter.request) if tag in {"comment", "your_reply"}] == kept
-    assert [said["submission"] for said in shorter.recipe["messages"][0]["content"][1]["text"]] == kept
-    assert made == whole
-    for before, after in ((made.request, shorter.request), (made.recipe, shorter.recipe)):
-        assert {**before, "messages": None} == {**after, "messages": None}
-        assert before["messages"][0]["content"][0] == after["messages"][0]["content"][0]
-        assert before["messages"][0]["content"][-1] == after["messages"][0]["content"][-1]
-    assert markers(shorter.request) == markers(made.request)
-
-
-def test_says_so_where_nothing_of_the_thread_is_left() -> None:
-    made = built(thread=thread_of(["One."], answered=False))
-    shorter = made.shortened().request["messages"][0]["content"]
-    assert shorter[1]["text"] == "(The correspondence so far is too long to be given here.)"
-    assert made.shortened().recipe["messages"][0]["content"][1]["text"] == []
-
-
-def test_cannot_shorten_what_has_no_thread() -> None:
-    assert built().shortened() == built()
+    found = released_words()
+    found[11] = replace(found[11], in_answer_to=found[10].digest)
+    again = prompt.rebuilt(recipe, found, {2: 11}, KEYS)
+    assert prompt.references(recipe) == [1, 10, 11, 2]
+    assert [(tag, said) for tag, _, said in quoted(again)] == [
+        ("essay", {"body": ESSAY.body}),
+        *said_in(thread_of(["One."])),
+        ("comment_to_answer", {"id": "c2", "author": "Reader", "body": COMMENT.body, "in_answer_to": "r11"}),
+    ]
+    assert markers(again) == ["/messages/0/content/1"]
 
 
 def test_gives_twice_the_room() -> None:
@@ -273,30 +501,15 @@ def test_gives_twice_the_room() -> None:
 
 
 def test_lets_the_turn_go_on_after_a_note() -> None:
-    made = built(thread=thread_of(["One."]), shared=True)
+    made = built(thread=thread_of(["One."]), cached=True)
     said = message({"type": "thinking", "thinking": "?", "signature": "s"}, notes("A."), stop="tool_use")["content"]
     going_on = made.continued(said)
-    for before, after in ((made.request, going_on.request), (made.recipe, going_on.recipe)):
-        assert after["messages"] == [
-            *before["messages"],
-            {"role": "assistant", "content": said},
-            {
-                "role": "user",
-                "content": [{"type": "tool_result", "tool_use_id": said[1]["id"], "content": "passed on"}],
-            },
-        ]
-        assert {**before, "messages": None} == {**after, "messages": None}
-
-
-def test_keeps_the_newest_of_a_thread_too_long_to_send() -> None:
-    thread = [
-        replace(e, reply=replace(e.reply, body="x" * 6) if e.reply else None) for e in thread_of(["1234", "5678", "9"])
+    turn = [
+        {"role": "assistant", "content": said},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": said[1]["id"], "content": "passed on"}]},
     ]
-    assert prompt.newest(thread, 1_000) == thread
-    assert prompt.newest(thread, 27) == thread
-    assert prompt.newest(thread, 26) == thread[1:]
-    assert prompt.newest(thread, 7) == thread[2:]
-    assert prompt.newest(thread, 6) == []
+    assert going_on.request == {**made.request, "messages": [*made.request["messages"], *turn]}
+    assert going_on.recipe == {**made.recipe, "turns": turn}
 
 
 def test_drops_what_no_screen_shows() -> None:

@@ -59,6 +59,13 @@ def test_enqueues_the_sending_of_what_goes_out(served: str, redis: Redis) -> Non
     assert (job.func_name, list(job.args), job.description) == ("workers.jobs.send_outgoing", [], "send_outgoing")
 
 
+def test_enqueues_a_look_at_a_batch(served: str, redis: Redis) -> None:
+    RedisNudges(served).nudge_batch(7)
+    (job_id,) = queues.queue(redis).job_ids
+    job = Job.fetch(job_id, connection=redis, serializer=JSONSerializer)
+    assert (job.func_name, list(job.args), job.description) == ("workers.jobs.fetch_batch", [7], "fetch_batch")
+
+
 def test_enqueues_nothing_that_is_not_on_the_list(redis: Redis) -> None:
     with pytest.raises(KeyError):
         queues.enqueue(queues.queue(redis), "os.system", 1)
@@ -69,7 +76,9 @@ def test_goes_on_where_nobody_answers(tmp_path: Path, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING):
         RedisNudges(f"unix://{tmp_path / 'nobody.sock'}").nudge(7)
         RedisNudges(f"unix://{tmp_path / 'nobody.sock'}").nudge_outgoing()
+        RedisNudges(f"unix://{tmp_path / 'nobody.sock'}").nudge_batch(7)
     assert caplog.text.count("the sweep will find it") == 2
+    assert caplog.text.count("the sweep comes back to it") == 1
 
 
 def test_goes_on_where_the_queue_is_full(served: str, redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
@@ -84,3 +93,4 @@ def test_goes_on_where_the_queue_is_full(served: str, redis: Redis, caplog: pyte
 def test_leaves_everything_to_the_sweep_without_redis() -> None:
     NoNudges().nudge(7)
     NoNudges().nudge_outgoing()
+    NoNudges().nudge_batch(7)

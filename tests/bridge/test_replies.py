@@ -1,17 +1,19 @@
 """The steps of a request, each by itself; `tests/workers/test_sitting.py` has them taken in order."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from ground.house import sent
 from ground.workshop import ScriptedModel, Workshop
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bridge import db, replies, voices
 from bridge.db import database_time
-from bridge.records import RequestState, Voice
+from bridge.records import ReplyRequest, RequestState, Voice
 from bridge.replies import LEASE_SECONDS, Sitting, VoicePaused
 
 R = TypeVar("R")
@@ -29,7 +31,7 @@ def step(workshop: Workshop, what: Callable[..., R], *given: Any, **named: Any) 
 
 
 def begun(workshop: Workshop, essay_id: int | None = None) -> Sitting | None:
-    return step(workshop, replies.begin_sitting, essay_id or workshop.essay_id, workshop.site.keys)
+    return step(workshop, replies.begin_sitting, essay_id or workshop.essay_id)
 
 
 def clock(workshop: Workshop) -> float:
@@ -98,7 +100,15 @@ def test_begins_no_call_that_is_no_longer_wanted(workshop: Workshop) -> None:
 
     def begin(number: int) -> int | None:
         claimed = sitting.claimed[number]
-        return step(workshop, replies.begin_generation, sitting, claimed, claimed.prompt, ORIGIN, workshop.site.keys)
+        return step(
+            workshop,
+            replies.begin_generation,
+            sitting,
+            claimed,
+            sent(sitting, claimed, workshop.site.keys),
+            ORIGIN,
+            workshop.site.keys,
+        )
 
     workshop.take_back(ids[0])
     assert begin(0) is None
@@ -208,4 +218,59 @@ def test_shows_no_comment_that_waits_in_the_request_for_another(workshop: Worksh
     sitting = begun(workshop)
     assert sitting is not None
     for claimed, other in zip(sitting.claimed, ("Number 1.", "Number 0."), strict=True):
-        assert other not in str(claimed.prompt.request)
+        assert other not in str(sent(sitting, claimed, workshop.site.keys).request)
+
+
+# Turns
+
+
+def test_gathers_for_a_while_what_comes_close_together(workshop: Workshop) -> None:
+    assert step(workshop, replies.gathering, workshop.essay_id, 2.0) == 0
+    comment_id = workshop.asked()
+    assert 1.5 < step(workshop, replies.gathering, workshop.essay_id, 2.0) <= 2
+    with workshop.site.database.sessions.begin() as session:
+        session.get_one(ReplyRequest, comment_id).changed_at -= timedelta(seconds=30)
+    workshop.asked("A later one does not prolong it.")
+    assert step(workshop, replies.gathering, workshop.essay_id, 2.0) == 0
+
+
+def test_has_essays_take_turns(workshop: Workshop) -> None:
+    first, second, third = (workshop.essay(f"# Number {n}\n\nWords.") for n in range(3))
+    for essay_id in (first, second):
+        workshop.asked(essay_id=essay_id)
+    for essay_id in (second, first):
+        workshop.sit(ScriptedModel(), essay_id=essay_id)
+    for essay_id in (first, second, third):
+        workshop.asked(essay_id=essay_id)
+    # Never asked, then asked longest ago.
+    assert step(workshop, replies.essays_waiting) == [third, second, first]
+
+
+def test_takes_fewer_where_others_wait_for_the_same_voice(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replies, "IN_TURN", 2)
+    for n in range(3):
+        workshop.asked(f"Number {n}.")
+    other = workshop.asked("Elsewhere.", essay_id=workshop.essay("# Else\n\nWhere."))
+    sitting = begun(workshop)
+    assert sitting is not None
+    assert len(sitting.claimed) == 2
+    workshop.take_back(other)
+    rest = begun(workshop)
+    assert rest is not None
+    assert len(rest.claimed) == 1
+
+
+def test_gives_back_at_once_what_a_dead_process_claimed(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = workshop.essay("# Else\n\nWhere.")
+    workshop.asked()
+    workshop.asked("Elsewhere.", essay_id=elsewhere)
+    replies.claims_are_made_by("0123456789abcdef")
+    try:
+        begun(workshop)
+    finally:
+        replies.claims_are_made_by("")
+    begun(workshop, elsewhere)
+    assert workshop.states() == ["asking", "asking"]
+    assert step(workshop, replies.forget_claims_of, "fedcba9876543210") == []
+    assert step(workshop, replies.forget_claims_of, "0123456789abcdef") == [workshop.essay_id]
+    assert workshop.states() == ["waiting", "asking"]

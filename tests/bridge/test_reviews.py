@@ -38,6 +38,9 @@ class Noted:
     def nudge_looking_again(self, after: int) -> None:
         """Nor is a list of words."""
 
+    def nudge_batch(self, batch_id: int) -> None:
+        """Nor is what was sent away."""
+
 
 @pytest.fixture
 def noted(house: House, tmp_path: Path) -> Noted:

@@ -360,6 +360,9 @@ def test_looks_again_page_by_page_and_leaves_the_rest_to_a_worker(
         def nudge_looking_again(self, after: int) -> None:
             told.append(after)
 
+        def nudge_batch(self, batch_id: int) -> None:
+            raise AssertionError("nothing is sent in batches here")
+
     monkeypatch.setattr(signals, "AT_ONCE", 2)
     monkeypatch.setattr(signals, "AGAIN_AT_ONCE", 4)
     letters = [house.send("Buy viagra").public_id for _ in range(7)]

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from bridge import accounts, checkpoints, comments, essays, model, replies, reports, reviews, voices
+from bridge import accounts, checkpoints, comments, essays, model, prompt, replies, reports, reviews, voices
 from bridge.comments import Letter, Receipt
 from bridge.db import Database
 from bridge.keys import Keys
@@ -177,10 +177,12 @@ class House:
         made = []
         with self.site.database.sessions.begin() as session:
             essay = session.scalars(select(Essay).where(Essay.slug == slug)).one()
-            sitting = replies.begin_sitting(session, essay.id, self.site.keys)
+            sitting = replies.begin_sitting(session, essay.id)
             assert sitting is not None
             for claimed in sitting.claimed:
-                call = replies.begin_generation(session, sitting, claimed, claimed.prompt, origin, self.site.keys)
+                call = replies.begin_generation(
+                    session, sitting, claimed, sent(sitting, claimed, self.site.keys), origin, self.site.keys
+                )
                 assert call is not None
                 replies.record_answer(session, sitting, claimed, call, said, final=True)
                 reply = session.scalar(select(Reply.public_id).where(Reply.comment_id == claimed.comment_id))
@@ -306,6 +308,7 @@ class Lived:
             "slug": SLUG,
             "voice": "test-voice",
             "comment_id": 1,
+            "generation_id": 1,
             "outgoing_id": 1,
             "word_id": 1,
             "report_id": 1,
@@ -354,3 +357,8 @@ def live(house: House) -> Lived:
         posted=house.submission(sent.public_id),
         report=reports.receive_report(house.site, sent.public_id, "abuse", "It is rude."),
     )
+
+
+def sent(sitting: replies.Sitting, claimed: replies.Claimed, keys: Keys) -> prompt.Prompt:
+    """Return the request for one of the comments that a sitting claimed."""
+    return prompt.build(prompt.beginning(sitting.told, keys), claimed.asked, keys, cached=len(sitting.claimed) > 1)

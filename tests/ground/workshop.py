@@ -153,6 +153,13 @@ class Workshop:
         with self.site.database.reading_sessions() as session:
             return list(session.scalars(found.where(Generation.comment_id == comment_id) if comment_id else found))
 
+    def recipe(self, made: Generation) -> dict[str, Any]:
+        """Return the whole recipe that a call is recorded with."""
+        with self.site.database.reading_sessions() as session:
+            found = replies.recipe(session, made)
+        assert found is not None
+        return found
+
     def replies(self, comment_id: int | None = None) -> list[Reply]:
         """Return the replies, to one comment or all, in order."""
         found = select(Reply).order_by(Reply.id)

@@ -1,7 +1,9 @@
 """Hold a sitting again and again, killed at its first write or commit, its second, its third, until it ends alive.
 
 After each, the lease runs out, the sweep and another sitting find what is left, and one line of JSON tells the end.
-Not a test: `test_sitting.py` runs it as a program, because a fork of pytest's own process would take its threads along.
+Of a voice that picks its letters, the first choice takes the first and the third, and any further one the second.
+Not a test: `test_sitting.py` and `test_choosing_voice.py` run it as a program, because a fork of pytest's own process
+would take its threads along.
 """
 
 import json
@@ -10,18 +12,20 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import asyncio
 
-from ground.workshop import ScriptedModel
+from ground.workshop import ScriptedModel, message, quoted
 from sqlalchemy import event, func, select, text
 
 from bridge import db, replies
 from bridge.keys import Keys
+from bridge.model import Answer
 from bridge.queues import NoNudges
-from bridge.records import Generation, Reply, ReplyRequest
+from bridge.records import Generation, Purpose, Reply, ReplyRequest, Showing
 from bridge.settings import Settings
 from bridge.site import Site
 from moderation.queue import awaiting_review
@@ -63,8 +67,26 @@ def sit(site: Site, essay_id: int, calls: Path, *, die_at: int | None = None) ->
         with calls.open("ab") as counted:
             counted.write(b"1")
 
-    model = ScriptedModel(meanwhile=count)
+    model = PickingModel(site, meanwhile=count)
     asyncio.run(sitting.answer(site, essay_id, model, at_once=2))
+
+
+class PickingModel(ScriptedModel):
+    """A model that picks what only the first choice to be decided may pick."""
+
+    def __init__(self, site: Site, **how: Any) -> None:
+        super().__init__(**how)
+        self.reply, self.site = self.says[0], site
+
+    async def ask(self, request: dict[str, Any], **more: Any) -> Answer:
+        """Pick or answer."""
+        self.says = [self.reply]
+        if quoted(request)[-1][0] == "to_choose":
+            with self.site.database.reading_sessions() as session:
+                decided = session.scalar(select(func.count()).where(Showing.chosen.is_not(None)))
+            picked = {"letters": [2] if decided else [1, 3]}
+            self.says = [message({"type": "tool_use", "id": "toolu_3", "name": "choose", "input": picked})]
+        return await super().ask(request, **more)
 
 
 def recovered(
@@ -79,7 +101,16 @@ def recovered(
     with site.database.reading_sessions() as session:
         end = {
             "state": session.get_one(ReplyRequest, comment_id).state,
+            "states": session.scalars(select(ReplyRequest.state).order_by(ReplyRequest.comment_id)).all(),
             "replies": session.scalar(select(func.count()).select_from(Reply)),
+            "replied_to": session.scalars(select(Reply.comment_id).order_by(Reply.comment_id)).all(),
+            "choices": session.scalar(select(func.count()).where(Generation.purpose == Purpose.CHOICE.value)),
+            "decided": session.scalars(
+                select(func.count())
+                .where(Showing.chosen.is_not(None))
+                .group_by(Showing.comment_id)
+                .order_by(Showing.comment_id)
+            ).all(),
             "on_the_desk": len(awaiting_review(session, kind=Kind.REPLY)),
             "generations": session.scalar(select(func.count()).select_from(Generation)),
             "unfinished": session.scalar(select(func.count()).where(Generation.ended_at.is_(None))),

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from ground.workshop import NAME, SECRET, ScriptedModel, Workshop
 from redis import Redis
+from sqlalchemy import text
 
 from bridge import accounts, checkpoints, outbox, queues
 from bridge.model import PassingTrouble
+from bridge.records import Voice
 from moderation import gate
 from workers import jobs
 from workers.rehearsal import Rehearsal, running
@@ -95,6 +97,30 @@ def test_says_that_there_is_nobody_to_ask(workshop: Workshop) -> None:
     with pytest.raises(RehearsalSilent, match="Set ANTHROPIC_API_KEY"):
         jobs.answer_essay(workshop.essay_id)
     assert workshop.states() == ["waiting"]
+
+
+def test_sends_a_batch_away_and_fetches_it(workshop: Workshop, stage: Rehearsal, valkey_url: str) -> None:
+    with workshop.site.database.sessions.begin() as session:
+        session.get_one(Voice, workshop.voice_id).calls = "batch"
+    for number in range(3):
+        workshop.asked(f"Number {number}.")
+    jobs.ask_at(stage.url)
+    assert jobs.answer_essay(workshop.essay_id) == "1 asked, 2 in a batch"
+    jobs.sweep()
+    assert nudged(valkey_url) == []
+    said = "not answered yet"
+    for _ in range(1000):
+        with workshop.site.database.sessions.begin() as session:
+            session.execute(text("UPDATE batches SET asked_at = asked_at - 60"))
+        jobs.sweep()
+        assert nudged(valkey_url)[-1] == ["workers.jobs.fetch_batch", None, [1], {}]
+        said = jobs.fetch_batch(1)
+        if said != "not answered yet":
+            break
+    assert said == "2 results"
+    assert workshop.states() == ["answered"] * 3
+    assert workshop.reply_words(3)[0] == f"{NAME} (rehearsal)"
+    assert jobs.fetch_batch(1) == jobs.fetch_batch(4711) == "nothing to do"
 
 
 def test_has_nothing_to_do_where_nothing_is_wanted(workshop: Workshop, stage: Rehearsal) -> None:

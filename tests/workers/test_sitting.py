@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ground.house import sent
 from ground.workshop import (
     CHARTER,
     MODEL,
@@ -90,17 +91,20 @@ def test_records_where_a_reply_comes_from(open_workshop: Open) -> None:
     # 100 + 0.1 x 1,000 + 1.25 x 20 + 2 x 10 = 245 at 15, and 7 at 75.
     assert made.cost == 245 * 15 + 7 * 75
     assert unpacked(made.response) == said
-    assert unpacked(made.request)["system"][0]["text"] == CHARTER
-    assert not {"Do you dream?", "Ada L."} & set(unpacked(made.request)["messages"][0]["content"][-1]["text"])
+    recipe = workshop.recipe(made)
+    assert recipe["shared"]["system"][0]["text"] == CHARTER
+    assert "Do you dream?" not in str(recipe)
+    assert "Ada L." not in str(recipe)
     sent = json.dumps(model.requests[0], sort_keys=True)
     assert made.request_digest == workshop.site.keys.keyed_digest("request", sent)
     assert made.ended_at is not None
     assert made.ended_at >= made.started_at
 
 
-def test_knows_no_cost_where_the_voice_has_no_prices(workshop: Workshop) -> None:
+def test_knows_no_cost_where_nobody_knows_a_price(open_workshop: Open) -> None:
+    workshop = open_workshop(model="a-model-of-nobodys")
     workshop.asked()
-    workshop.sit(ScriptedModel())
+    workshop.sit(ScriptedModel(message("I dream.", model="a-model-of-nobodys")))
     assert [made.cost for made in workshop.generations()] == [None]
 
 
@@ -279,6 +283,7 @@ def test_leaves_the_older_half_of_the_thread_out_once_when_it_is_too_long(open_w
 
 
 def test_gives_a_shortened_request_its_other_tries_too(workshop: Workshop) -> None:
+    workshop.asked("Earlier.", wants_reply=False)
     comment_id = workshop.asked()
     too_long = RequestRefused("The thread is too long to send.", too_long=True)
     workshop.sit(ScriptedModel(too_long, message("I dr", stop="max_tokens"), GOOD))
@@ -675,17 +680,19 @@ def test_has_one_reply_even_where_two_hold_the_same_claim(any_workshop: Workshop
     comment_id = any_workshop.asked()
     site = any_workshop.site
     with site.database.sessions.begin() as session:
-        held = replies.begin_sitting(session, any_workshop.essay_id, site.keys)
+        held = replies.begin_sitting(session, any_workshop.essay_id)
     assert held is not None
     origin = ScriptedModel().origin(None)
     answers = []
     for _ in range(2):
         with site.database.sessions.begin() as session:
             generation = replies.begin_generation(
-                session, held, held.claimed[0], held.claimed[0].prompt, origin, site.keys
+                session, held, held.claimed[0], sent(held, held.claimed[0], site.keys), origin, site.keys
             )
         assert generation is not None
-        answer = asyncio.run(ScriptedModel().ask({**held.claimed[0].prompt.request}, api_version=None, extra_body=None))
+        answer = asyncio.run(
+            ScriptedModel().ask({**sent(held, held.claimed[0], site.keys).request}, api_version=None, extra_body=None)
+        )
         answers.append((generation, answer))
 
     def record(number: int) -> RequestState | None:
@@ -985,6 +992,7 @@ def test_comes_to_its_end_with_the_real_sdk(
     workshop: Workshop, stage: Rehearsal, fault: str, state: str, outcomes: list[str]
 ) -> None:
     before = len(stage.calls)
+    workshop.asked("Earlier.", wants_reply=False)
     comment_id = workshop.asked(f"Do you dream?\n[[{fault}]]" if fault else "Do you dream?")
     rehearse(workshop, stage)
     assert workshop.request(comment_id).state == state

@@ -244,6 +244,9 @@ def test_nudges_once_a_worker_can_find_the_request(open_workshop: Callable[..., 
         def nudge_looking_again(self, after: int) -> None:
             raise AssertionError("no word is listed here")
 
+        def nudge_batch(self, batch_id: int) -> None:
+            raise AssertionError("nothing is sent in batches here")
+
     workshop = open_workshop(nudges=Nudged())
     fail(workshop, workshop.asked())
     found.clear()

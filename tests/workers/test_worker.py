@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from ground.workshop import SECRET, Workshop, owning
 from redis import Redis
@@ -367,6 +368,17 @@ def test_leaves_no_words_in_the_trace_of_a_job_that_failed(post: Post, walked: W
     walked.time_passes()
     assert post.ended(post.put(call("workers.jobs.sweep"))) == "finished"
     until(lambda: walked.states()[-1] == "answered")
+
+
+def test_gives_back_at_once_what_its_dead_work_horse_had_claimed(post: Post, walked: Workshop) -> None:
+    comment_id = walked.asked("Do you dream?\n[[hang;times=1;key=horse]]")
+    until(lambda: walked.generations(comment_id))
+    [at_post] = [each for each in psutil.Process().children() if "worker" in each.cmdline()]
+    for horse in at_post.children():
+        horse.kill()
+    # No lease ran out and no sweep came: the clock stands still in this test.
+    until(lambda: walked.request(comment_id).state == "answered")
+    assert [made.ended_at is None for made in walked.generations(comment_id)] == [True, False]
 
 
 def test_writes_nudges_as_json_by_name_and_keeps_them_a_minute_at_most(post: Post) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -56,7 +58,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_showings_comment_id"), "showings", ["comment_id"], unique=False)
 
-    for name, kind, default in (
+    columns: list[tuple[str, sa.types.TypeEngine[Any], str | None]] = [
         ("replies_a_reader", sa.Integer(), None),
         ("replies_a_thread", sa.Integer(), None),
         ("answering", sa.String(length=8), "each"),
@@ -71,7 +73,8 @@ def upgrade() -> None:
         ("requests_a_minute", sa.Integer(), None),
         ("input_tokens_a_minute", sa.Integer(), None),
         ("output_tokens_a_minute", sa.Integer(), None),
-    ):
+    ]
+    for name, kind, default in columns:
         op.add_column("voices", sa.Column(name, kind, server_default=default, nullable=default is None))
 
     op.add_column("reply_requests", sa.Column("chosen_at", sa.DateTime(timezone=True), nullable=True))
@@ -80,7 +83,7 @@ def upgrade() -> None:
         # By hand: Alembic adds a constraint either without its name, or in a statement that SQLite does not have.
         named = op.f(f"fk_generations_{name}_{table}")
         op.execute(f"ALTER TABLE generations ADD COLUMN {name} INTEGER CONSTRAINT {named} REFERENCES {table} (id)")
-    for name, kind, default in (
+    columns = [
         ("purpose", sa.String(length=8), "reply"),
         ("custom_id", sa.String(length=64), None),
         ("status", sa.Integer(), None),
@@ -89,7 +92,8 @@ def upgrade() -> None:
         ("cache_write_hour_tokens", sa.Integer(), None),
         ("price", sa.JSON(), None),
         ("seconds", sa.Float(), None),
-    ):
+    ]
+    for name, kind, default in columns:
         op.add_column("generations", sa.Column(name, kind, server_default=default, nullable=default is None))
     op.execute(
         "UPDATE generations SET essay_id = (SELECT essay_id FROM comments WHERE comments.id = generations.comment_id)"

@@ -1,0 +1,285 @@
+"""Asking: from the claim of a request to its outcome, or back to waiting. The one layer that tries again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sqlalchemy.orm import Session
+
+from bridge import prompt, replies
+from bridge.budgets import BudgetSpent
+from bridge.model import (
+    Answer,
+    Model,
+    ModelBusy,
+    Origin,
+    Outcome,
+    PassingTrouble,
+    RequestRefused,
+    Trouble,
+    VoiceBlocked,
+)
+from bridge.prompt import Beginning, Measure, Prompt
+from bridge.records import RequestState
+from bridge.replies import Claimed, Sitting, VoicePaused
+from bridge.site import Site
+from workers.pace import Pace, PaceTooSlow
+from workers.recording import record, record_surely
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT_HERE = 20
+"""Seconds; a longer wait after a refusal goes back to the queue."""
+LONGEST_WAIT_FOR_PACE = 60
+"""Seconds that a call waits for its turn here; what would wait longer is asked in another sitting."""
+USUAL_OUTPUT = 400
+"""Tokens of an answer that the minute is expected to give: the API counts what is said, not what may be."""
+
+
+@dataclass(slots=True)
+class Table:
+    """What the calls of one sitting have in common."""
+
+    site: Site
+    sitting: Sitting
+    model: Model
+    start: Beginning
+    measure: Measure
+    pace: Pace
+    room: asyncio.Semaphore
+    sleep: Callable[[float], Awaitable[None]]
+    until: float
+    """By the loop's clock: after it no further call is made."""
+    cached: bool = True
+    """Whether the end of what the calls share is marked for the cache."""
+    broken_off: Mapping[int, Answer] = field(default_factory=dict)
+    """By comment: an answer that broke off in a batch, for which its voice has its one more turn here."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the sitting has taken as long as one may."""
+        return asyncio.get_running_loop().time() > self.until
+
+
+class Question(Protocol):
+    """What is asked in one call, and again until it has an outcome: for a reply to one letter, say, or for a choice."""
+
+    @property
+    def about(self) -> Sequence[Claimed]:
+        """The requests that it decides."""
+
+    def begin(self, session: Session, sent: Prompt, origin: Origin) -> int | None:
+        """Record that a call is about to be made, and return its id; None if it must not be made any more."""
+
+    def record(
+        self, session: Session, generation_id: int, answered: Answer, *, final: bool, seconds: float
+    ) -> Answer | None:
+        """Record an answer and do what it says; return it if it broke off and may go on, never where it is *final*."""
+
+    async def shorter(self) -> Prompt | None:
+        """Return a shorter request after one that was too long; None if there is none."""
+
+
+async def ask(table: Table, claimed: Claimed, *, canary: bool = False) -> bool:
+    """See one request through to an outcome or back to waiting; return whether the others may be asked.
+
+    A *canary* goes first: what refuses it would refuse the others.
+    """
+    sent = prompt.build(table.start, claimed.asked, table.site.keys, cached=table.cached, measure=table.measure)
+    return await see_through(
+        table, _Letter(table, claimed), sent, canary=canary, broken_off=table.broken_off.get(claimed.comment_id)
+    )
+
+
+async def see_through(
+    table: Table, question: Question, sent: Prompt, *, canary: bool, broken_off: Answer | None = None
+) -> bool:
+    """Ask a question, and again, until what it is about has an outcome or is back to waiting; return as `ask` does."""
+    tries, cut_off = 0, None
+    last = broken_off is not None
+    if broken_off is not None:
+        sent, cut_off = _one_more(sent, broken_off)
+    while True:
+        if table.over:
+            await all_wait_again(table, question.about, None)
+            return False
+        try:
+            broken_off = await _one_call(table, question, sent, final=last)
+        except VoicePaused:
+            await all_wait_again(table, question.about, None)
+            return False
+        except BudgetSpent as spent:
+            # The others under this essay would find no more left than the first of them did.
+            others = table.sitting.claimed if canary and spent.for_all else question.about
+            await all_wait_again(table, others, spent.why, until=spent.until)
+            return not spent.for_all
+        except PaceTooSlow as slow:
+            # Early enough for the next sitting to find its turn within reach.
+            soon = max(0.0, slow.seconds - LONGEST_WAIT_FOR_PACE)
+            await all_wait_again(table, question.about, "Waiting for the rate limit.", seconds=soon)
+            return False
+        except VoiceBlocked as trouble:
+            await pause(table, trouble.why, trouble)
+            await all_wait_again(table, question.about, trouble.why)
+            return False
+        except ModelBusy as trouble:
+            if trouble.seconds > LONGEST_WAIT_HERE or tries >= 3:
+                await all_wait_again(table, question.about, trouble.why, seconds=trouble.seconds)
+                return False
+            tries += 1
+            await table.sleep(trouble.seconds)
+        except RequestRefused as trouble:
+            shorter = await question.shorter() if trouble.too_long and not last else None
+            if shorter is not None:
+                sent = shorter
+                continue
+            why = cut_off or trouble.why
+            for each in question.about:
+                await record_surely(table.site, table.sleep, replies.give_up, table.sitting, each, why)
+            if canary and not trouble.too_long and not cut_off:
+                await pause(table, why, trouble)
+                return False
+            return True
+        except PassingTrouble as trouble:
+            tries += 1
+            if tries >= trouble.tries:
+                await record_surely(table.site, table.sleep, replies.count_failure, table.sitting.voice_id, trouble.why)
+                await all_wait_again(table, question.about, trouble.why, seconds=trouble.longest_wait)
+                return not canary
+            wait = min(trouble.longest_wait, trouble.first_wait * 2**tries)
+            await table.sleep(wait * random.uniform(0.5, 1))  # noqa: S311
+        else:
+            if broken_off is None:
+                return True
+            last = True
+            sent, cut_off = _one_more(sent, broken_off)
+
+
+async def call(table: Table, sent: Prompt) -> tuple[Answer, float]:
+    """Make one call in the voice's pace; return its answer and the seconds it took. Raises `Trouble`."""
+    begun = time.monotonic()
+    expected = table.measure.of(sent.request)
+    try:
+        answered = await table.model.ask(
+            sent.request, api_version=table.sitting.api_version, extra_body=table.sitting.extra_body
+        )
+    except ModelBusy as busy:
+        await table.pace.slow_down(busy.seconds, busy.limits, expected=expected)
+        raise
+    except Trouble as trouble:
+        await table.pace.learn(trouble.limits, expected=expected)
+        raise
+    await table.pace.learn(answered.limits, expected=expected, used=answered.usage)
+    return answered, time.monotonic() - begun
+
+
+async def pause(table: Table, why: str, trouble: Trouble) -> None:
+    """Ask this voice nothing more until a person acts, and have the admins told."""
+    await record_surely(
+        table.site,
+        table.sleep,
+        replies.pause_voice,
+        table.sitting.voice_id,
+        why,
+        tell=table.site,
+        trouble=trouble,
+    )
+    table.site.nudges.nudge_outgoing()
+
+
+async def wait_again(
+    table: Table, claimed: Claimed, why: str | None, *, seconds: float = 0, until: float | None = None
+) -> None:
+    """Put a request back to waiting."""
+    await record_surely(
+        table.site,
+        table.sleep,
+        replies.wait_again,
+        table.sitting,
+        claimed,
+        why,
+        seconds=seconds,
+        until=until,
+    )
+
+
+async def all_wait_again(
+    table: Table, letters: Sequence[Claimed], why: str | None, *, seconds: float = 0, until: float | None = None
+) -> None:
+    """Put several requests back to waiting."""
+    for each in letters:
+        await wait_again(table, each, why, seconds=seconds, until=until)
+
+
+async def _one_call(table: Table, question: Question, sent: Prompt, *, final: bool) -> Answer | None:
+    """Make one call between two short transactions: its record before, its outcome after. Raises `Trouble`.
+
+    Returns an answer that broke off and may go on.
+    """
+    origin = table.model.origin(table.sitting.api_version)
+    expected = table.measure.of(sent.request)
+    async with table.room:
+        async with table.pace.turn(input_tokens=expected, output_tokens=USUAL_OUTPUT, longest=LONGEST_WAIT_FOR_PACE):
+            # Only now: a voice that was paused while this waited for its turn is not asked.
+            generation = await record(table.site, question.begin, sent, origin)
+            if generation is None:
+                return None
+            begun = time.monotonic()
+            try:
+                answered, seconds = await call(table, sent)
+            except Trouble as trouble:
+                first = question.about[0].comment_id
+                log.info("comment %s, generation %s: %s", first, generation, type(trouble).__name__)
+                took = time.monotonic() - begun
+                await record_surely(table.site, table.sleep, replies.record_trouble, generation, trouble, seconds=took)
+                raise
+        # Within the room: until it is recorded, an answer holds its cost in the budget.
+        return await record_surely(
+            table.site, table.sleep, question.record, generation, answered, final=final, seconds=seconds
+        )
+
+
+def _one_more(sent: Prompt, answered: Answer) -> tuple[Prompt, str | None]:
+    """Return the request that lets a turn go on once, and why its answer was cut, if it was."""
+    if answered.outcome is Outcome.NOTE_ONLY:
+        return sent.continued(answered.message["content"]), None
+    return sent.roomier(), answered.why
+
+
+@dataclass(slots=True)
+class _Letter:
+    """The question for a reply to one letter."""
+
+    table: Table
+    claimed: Claimed
+    shortened: bool = False
+
+    @property
+    def about(self) -> Sequence[Claimed]:
+        return (self.claimed,)
+
+    def begin(self, session: Session, sent: Prompt, origin: Origin) -> int | None:
+        return replies.begin_generation(session, self.table.sitting, self.claimed, sent, origin, self.table.site.keys)
+
+    def record(
+        self, session: Session, generation_id: int, answered: Answer, *, final: bool, seconds: float
+    ) -> Answer | None:
+        state = replies.record_answer(
+            session, self.table.sitting, self.claimed, generation_id, answered, final=final, seconds=seconds
+        )
+        return answered if state is RequestState.ASKING else None
+
+    async def shorter(self) -> Prompt | None:
+        """Return the request with half of what is remembered, once."""
+        table = self.table
+        start = None if self.shortened else prompt.shorter(table.start, table.site.keys, measure=table.measure)
+        self.shortened = True
+        if start is None:
+            return None
+        return prompt.build(start, self.claimed.asked, table.site.keys, cached=table.cached, measure=table.measure)

@@ -1,0 +1,133 @@
+"""Having a voice choose, of what waits under an essay, the letters that it will be asked for: one call before others.
+
+If it runs twice, the second finds the letters decided, or claimed by the first. If it dies halfway, what was shown and
+not decided is shown again, and what was chosen is asked by another sitting without being shown. If a letter is taken
+back, it is not shown any more, and not asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from bridge import choosing, prompt
+from bridge.budgets import HELD_SECONDS, BudgetSpent
+from bridge.model import Answer, Origin
+from bridge.prompt import Beginning, Prompt
+from bridge.records import Answering
+from bridge.replies import Claimed
+from workers import asking
+from workers.asking import Table
+from workers.recording import record
+
+PAGE_TOKENS = 8000
+"""The most that the letters come to that are shown at once, one always: a minute may allow 20,000 tokens in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """What is to be asked for now."""
+
+    letters: Sequence[Claimed]
+    answered: bool = False
+    """Whether a call was answered already: none of them needs to go first alone, and the cache is written."""
+
+
+async def pick(table: Table, waiting: Sequence[Claimed]) -> Picked:
+    """Return what of *waiting* is to be asked for, after a voice that picks its letters has picked from the others.
+
+    What it picked in an earlier sitting is not shown again. What is not to be asked for is settled or back to waiting.
+    """
+    before = [each for each in waiting if each.chosen]
+    new = [each for each in waiting if not each.chosen]
+    if table.sitting.answering is not Answering.CHOSEN or not new:
+        return Picked(waiting)
+    page = _page(table, new)
+    await asking.all_wait_again(table, new[len(page) :], None)
+    while page:
+        one = prompt.build(table.start, page[0].asked, table.site.keys, cached=True, measure=table.measure)
+        try:
+            ready = await record(table.site, choosing.ready, table.sitting, page, one)
+        except BudgetSpent as spent:
+            await asking.all_wait_again(table, [*before, *page], spent.why, until=spent.until)
+            return Picked(())
+        if ready.at_most == 0:
+            await asking.all_wait_again(table, ready.shown, choosing.PROMISED, seconds=HELD_SECONDS)
+            return Picked(before)
+        choice = _Choice(table, ready.shown, ready.at_most, table.start)
+        if not await asking.see_through(table, choice, choice.request(), canary=True):
+            await asking.all_wait_again(table, before, None)
+            return Picked(())
+        # One that was taken back before the call was made: the others are shown without it.
+        page = choice.about if choice.outdated else ()
+        if not page:
+            chosen = [each for each in choice.about if each.comment_id in choice.chosen]
+            return Picked([*before, *chosen], choice.answered)
+    return Picked(before)
+
+
+def _page(table: Table, letters: Sequence[Claimed]) -> Sequence[Claimed]:
+    """Return as many of *letters*, the oldest first, as are shown at once."""
+    left = PAGE_TOKENS
+    for number, each in enumerate(letters):
+        left -= table.measure.tokens(each.asked.comment.body)
+        if left < 0 and number > 0:
+            return letters[:number]
+    return letters
+
+
+@dataclass(slots=True)
+class _Choice:
+    """The question which of the letters that it is shown a voice wishes to answer."""
+
+    table: Table
+    about: Sequence[Claimed]
+    at_most: int
+    start: Beginning
+    chosen: Sequence[int] = ()
+    """The comments that are to be asked for now."""
+    answered: bool = False
+    outdated: bool = False
+    """Whether a letter in it must not be shown any more: no call was made."""
+
+    def request(self) -> Prompt:
+        """Return the request that shows the letters; with its first block ends what all calls of the sitting share."""
+        asked = [each.asked for each in self.about]
+        return prompt.build_choice(self.start, asked, self.table.site.keys, at_most=self.at_most, cached=True)
+
+    def begin(self, session: Session, sent: Prompt, origin: Origin) -> int | None:
+        begun = choosing.begin(session, self.table.sitting, self.about, sent, origin, self.table.site.keys)
+        self.outdated = begun is None
+        return begun
+
+    def record(
+        self, session: Session, generation_id: int, answered: Answer, *, final: bool, seconds: float
+    ) -> Answer | None:
+        decided = choosing.record(
+            session,
+            self.table.sitting,
+            self.about,
+            generation_id,
+            answered,
+            at_most=self.at_most,
+            final=final,
+            seconds=seconds,
+        )
+        self.answered = True
+        self.chosen = decided.chosen
+        return decided.broken_off
+
+    async def shorter(self) -> Prompt | None:
+        """Return the request with half of what is remembered, and after that with half of the letters, the older."""
+        start = prompt.shorter(self.start, self.table.site.keys, measure=self.table.measure)
+        if start is not None and self.start is self.table.start:
+            self.start = start
+        elif len(self.about) > 1:
+            older = self.about[: len(self.about) // 2]
+            await asking.all_wait_again(self.table, self.about[len(older) :], None)
+            self.about, self.at_most = older, min(self.at_most, len(older))
+        else:
+            return None
+        return self.request()
