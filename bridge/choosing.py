@@ -20,6 +20,7 @@ from bridge.model import NO_CHOICE, Answer, Origin, Outcome, read_choice
 from bridge.prompt import Prompt
 from bridge.records import Essay, Purpose, ReplyRequest, RequestState, Showing, Voice
 from bridge.replies import Claimed, Sitting, VoicePaused
+from bridge.site import Site
 from moderation.base import now
 
 PROMISED = "The voice has chosen as many letters as its budget allows now; it is shown this one when they are answered."
@@ -101,14 +102,15 @@ def record(
     at_most: int,
     final: bool,
     seconds: float | None = None,
+    tell: Site | None = None,
 ) -> Decided:
     """Complete the record of a choice and decide what was *shown* in it, as far as that is still this sitting's.
 
     Of the letters it names, the first *at_most* are to be asked now and the others keep waiting, chosen; the rest are
     not chosen. Silence and a decline choose none. The API's filter refused the list and no letter: each is asked by
     itself. An answer that says nothing of a choice decides nothing, and fails the requests; so does one that was cut,
-    if this try is *final*. Where another model answered, the voice is paused and the letters wait. Done twice, the
-    second time changes nothing.
+    if this try is *final*. Where another model answered, the voice is paused, the admins of the site to *tell* learn
+    of it, and the letters wait. Done twice, the second time changes nothing.
     """
     answer, numbers = read_choice(answer, asked=sitting.model)
     voice = voices.held(session, sitting.voice_id)
@@ -129,7 +131,7 @@ def record(
             return _choose(session, sitting, ours, at_most, REFUSED_AS_A_LIST)
         case Outcome.UNEXPECTED if answer.model != sitting.model:
             why = answer.why or "Another model answered."
-            voices.pause(session, voice, why)
+            replies.pause_voice(session, voice.id, why, tell=tell)
             for each in ours:
                 replies.wait_again(session, sitting, each, why)
         case Outcome.UNEXPECTED:

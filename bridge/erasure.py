@@ -165,8 +165,8 @@ def _shown(session: Session, public_id: str) -> list[SubmissionId]:
         return []
     reply = session.scalar(select(Reply.submission_id).where(Reply.comment_id == comment.id))
     ours = {comment.submission_id, reply} - {None}
-    # A little earlier than the decision, for a call's beginning is told by the database's clock and not by ours.
-    since = how.decided_at - timedelta(hours=1)
+    # Days before the decision: a call's beginning is told by the database's clock, and ours may be wrong by one.
+    since = how.decided_at - timedelta(days=2)
     calls = session.execute(
         select(Reply.submission_id, Generation.prefix_id, Generation.request)
         .join(Generation, Generation.id == Reply.generation_id)

@@ -271,7 +271,14 @@ class _Letter:
         self, session: Session, generation_id: int, answered: Answer, *, final: bool, seconds: float
     ) -> Answer | None:
         state = replies.record_answer(
-            session, self.table.sitting, self.claimed, generation_id, answered, final=final, seconds=seconds
+            session,
+            self.table.sitting,
+            self.claimed,
+            generation_id,
+            answered,
+            final=final,
+            seconds=seconds,
+            tell=self.table.site,
         )
         return answered if state is RequestState.ASKING else None
 

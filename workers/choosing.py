@@ -114,6 +114,7 @@ class _Choice:
             at_most=self.at_most,
             final=final,
             seconds=seconds,
+            tell=self.table.site,
         )
         self.answered = True
         self.chosen = decided.chosen

@@ -72,8 +72,10 @@ _WITHOUT_ACCESS = ("UnrecognizedClient", "InvalidSignature", "IncompleteSignatur
 Client = AsyncAnthropic | AsyncAnthropicBedrock | AsyncAnthropicVertex
 T = TypeVar("T", bound=Trouble)
 
-# ANTHROPIC_LOG=debug would have the SDK log whole requests, readers' words included.
+# At DEBUG, which ANTHROPIC_LOG sets, the SDK logs whole requests, readers' words included. A level can be set again.
 logging.getLogger("anthropic").setLevel(logging.WARNING)
+for _name in [each for each in logging.root.manager.loggerDict if each.partition(".")[0] == "anthropic"]:
+    logging.getLogger(_name).addFilter(lambda record: record.levelno >= logging.WARNING)
 
 
 class Claude(AbstractAsyncContextManager["Claude"]):

@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 
 from bridge.model import RateLimits, Usage
 from workers.turns import (
+    PLACE_SECONDS,
     Bounds,
     Place,
     State,
@@ -174,6 +175,13 @@ class Pace:
             return refused(state, seconds, self._bounds, self._clock())
 
         self._tell(step)
+
+    def keep_places(self) -> None:
+        """Keep the places of the calls under way: to be said again well within `turns.PLACE_SECONDS`."""
+        if self._held:
+            until = self._clock() + PLACE_SECONDS
+            self._held = {key: replace(place, until=until) for key, place in self._held.items()}
+            self._wake()
 
     async def close(self) -> None:
         """Say what is still to be said to Redis, and leave it. Whoever still waits for a turn is cancelled."""

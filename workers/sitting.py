@@ -60,7 +60,8 @@ async def answer(
     sitting = await record(site, replies.begin_sitting, essay_id)
     if sitting is None or not sitting.claimed:
         return NOTHING
-    renewing = asyncio.create_task(_keep_lease(site, sitting))
+    pace = pace or NoPace()
+    renewing = asyncio.create_task(_keep_claims(site, sitting, pace))
     try:
         start, measure = await _beginning(site, sitting, model)
         table = Table(
@@ -69,7 +70,7 @@ async def answer(
             model=model,
             start=start,
             measure=measure,
-            pace=pace or NoPace(),
+            pace=pace,
             room=asyncio.Semaphore(at_once),
             sleep=sleep,
             until=asyncio.get_running_loop().time() + SITTING_SECONDS,
@@ -125,9 +126,11 @@ async def _beginning(site: Site, sitting: Sitting, model: Model) -> tuple[Beginn
     return start, measure
 
 
-async def _keep_lease(site: Site, sitting: Sitting) -> None:
+async def _keep_claims(site: Site, sitting: Sitting, pace: Pace) -> None:
+    """Renew the lease and the places among the calls at once: who dies stops, and both are free again."""
     while True:
         await asyncio.sleep(RENEW_EVERY)
+        pace.keep_places()
         try:
             await record(site, replies.renew, sitting.lease)
         except OperationalError as error:  # The database is busy or restarting; the lease outlasts one of these.

@@ -13,8 +13,8 @@ from typing import cast
 
 from bridge.model import RateLimits, Usage
 
-PLACE_SECONDS = 400
-"""Seconds after which a place is free again whatever became of its worker: more than any call may take."""
+PLACE_SECONDS = 40
+"""Seconds after which a place is free again unless it is kept (`Pace.keep_places`): its worker may have died."""
 FORGOTTEN_AFTER = 120
 """Seconds of silence after which what was learnt is forgotten; by then every usual bucket has filled up."""
 LONGEST_CLOSED = 3600

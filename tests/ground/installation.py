@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import zlib
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -340,6 +341,8 @@ def _held(redis: Any, key: bytes) -> Iterator[bytes]:
             yield part
             with suppress(zlib.error):
                 yield zlib.decompress(part)
+            with suppress(zlib.error, ValueError):  # So RQ keeps the traceback of a job that failed.
+                yield zlib.decompress(b64decode(part, validate=True))
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -21,7 +22,7 @@ from sqlalchemy import func, select, text
 
 from bridge import budgets, db, settings
 from bridge.records import Generation, Reply, ReplyRequest
-from workers import jobs, worker
+from workers import jobs, turns, worker
 from workers.settings import WorkerSettings
 
 KILLS, FLUSHES = 100, 5
@@ -108,13 +109,18 @@ def await_the_end(asked: WorkerSettings, child: int) -> None:
 
 
 def time_passes(asked: WorkerSettings) -> None:
-    """Let every lease, wait and pause that is running run out."""
+    """Let every lease, wait, pause and place among the calls at once that is running run out."""
     engine = db.owner_engine(asked.database_owner)
     with engine.begin() as connection:
         connection.execute(text("UPDATE reply_requests SET leased_until = 1 WHERE leased_until IS NOT NULL"))
         connection.execute(text("UPDATE reply_requests SET not_before = 1 WHERE not_before IS NOT NULL"))
         connection.execute(text("UPDATE voices SET paused_until = 1 WHERE paused_until IS NOT NULL"))
     engine.dispose()
+    with Redis.from_url(asked.redis) as redis:
+        for key in redis.scan_iter("emeritus:pace:*"):
+            state = turns.read(redis.get(key) or b"")
+            lapsed = {place: replace(each, until=0.0) for place, each in state.places.items()}
+            redis.set(key, turns.written(replace(state, places=lapsed, closed_until=0.0)))
 
 
 def open_requests(asked: WorkerSettings) -> int:

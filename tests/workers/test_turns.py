@@ -276,7 +276,7 @@ def test_forgets_after_a_silence() -> None:
 
 def test_remembers_a_refusal_and_a_call_for_as_long_as_they_last() -> None:
     state, _ = ask(State(), FREE, START, Want(1, 1))
-    assert kept_until(state) == START + PLACE_SECONDS
+    assert kept_until(state) == START + max(PLACE_SECONDS, FORGOTTEN_AFTER)
     assert kept_until(refused(state, 900, FREE, START)) == START + 900
 
 
