@@ -53,6 +53,7 @@ def test_shows_only_commands_that_run(made_to_run: Installation, tmp_path: Path)
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     (tmp_path / "charter.md").write_text("You are a voice in a test.\n")
     (tmp_path / "essay.md").write_text("# A title\n\nWritten by hand for a test.\n")
+    walked(made_to_run)
     beside = [command for command in COMMANDS if not command.startswith("make ")]
     assert len(beside) > 8
     for command in beside:
@@ -67,6 +68,16 @@ def test_shows_only_commands_that_run(made_to_run: Installation, tmp_path: Path)
             check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def walked(installation: Installation) -> None:
+    """Walk the README's walk as far as the first answer, which its commands look into."""
+    installation.admit_moderator()
+    mark = installation.mark()
+    installation.comment("the-prompters-box", f"Who reads this? {mark}")
+    [letter] = installation.waiting(mark, "comment")
+    assert installation.approve(letter).status == 201
+    wait_for(lambda: installation.waiting(mark, "reply"), "the answer")
 
 
 def test_names_targets_that_make_has() -> None:
