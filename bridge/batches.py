@@ -11,13 +11,13 @@ import secrets
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
-from bridge import prompt, replies, voices
+from bridge import budgets, prompt, replies, voices
 from bridge.budgets import BudgetSpent
 from bridge.db import database_time
 from bridge.keys import Keys
@@ -36,7 +36,6 @@ from bridge.prompt import Prompt
 from bridge.records import Batch, BatchState, Generation, Purpose, ReplyRequest, RequestState, Voice
 from bridge.replies import Claimed, Sitting, VoicePaused
 from bridge.site import Site
-from moderation.base import now
 
 LEASE_SECONDS = 25 * 3600
 """How long the requests in a batch are claimed: the API ends every batch within 24 hours."""
@@ -50,8 +49,8 @@ CANARY = timedelta(hours=24)
 TIMES = 3
 """So often a request goes away in a batch; then it is asked live."""
 RESULTS_KEPT = timedelta(days=29)
-CLOCKS_DIFFER = timedelta(minutes=5)
-"""By so much the API's clock may differ from ours."""
+CLOCKS_DIFFER = timedelta(days=2)
+"""By so much the API's clock may differ from the database's, which may be wrong by a day."""
 
 _OPEN = (BatchState.SENDING.value, BatchState.SENT.value)
 _ANSWERED = [each.value for each in Outcome if each is not Outcome.UNEXPECTED]
@@ -60,7 +59,15 @@ _NOT_TO_BE_REPEATED = {Outcome.CUT.value, Outcome.NOTE_ONLY.value, RequestRefuse
 _BROKEN_OFF = {Outcome.CUT, Outcome.NOTE_ONLY}
 
 
-_MISSING = "The batch came back without an answer to this one."
+class BatchLost(PassingTrouble):
+    """A batch never came to be, or its results are gone."""
+
+
+class NotInTheFile(PassingTrouble):
+    """A batch came back, and nothing in it is for this request."""
+
+    def __init__(self) -> None:
+        super().__init__("The batch came back without an answer to this one.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,31 +97,9 @@ class Away:
     host: str
     """Where it was sent."""
     created_at: datetime
+    seconds: float
+    """How long ago it was begun, by the database's clock."""
     custom_ids: frozenset[str]
-
-    @property
-    def seconds(self) -> float:
-        """How long ago it was begun."""
-        return (now() - self.created_at).total_seconds()
-
-
-@dataclass(frozen=True, slots=True)
-class OpenBatch:
-    """A batch that is away, for a page."""
-
-    id: int
-    essay_id: int
-    since: datetime
-    requests: int
-    answered: int
-    """Of them, those whose results are recorded."""
-    wanted: int
-    """Of the others, those that still wait for their results."""
-    is_created: bool
-    """False while it is not known whether the API has it."""
-    asked_at: float | None
-    why: str | None
-    """What went wrong when the API was last asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,21 +120,31 @@ class _Held:
 def needs_a_live_one(session: Session, sitting: Sitting, origin: Origin) -> bool:
     """Whether one is to be asked live before others go away: none like them was answered in the last day.
 
-    Or the voice's pause has just run out, and one shows whether the trouble is over.
+    Or none since what the voice's requests say, or where they go, was changed; or its pause has just run out, and one
+    shows whether the trouble is over.
     """
-    if session.get_one(Voice, sitting.voice_id).paused_at is not None:
+    voice = session.get_one(Voice, sitting.voice_id)
+    if voice.paused_at is not None:
         return True
-    since = now() - CANARY
-    answered = select(Generation.id).where(
-        Generation.voice_id == sitting.voice_id,
-        Generation.started_at >= since - timedelta(seconds=LEASE_SECONDS),  # For the index.
-        Generation.ended_at >= since,
-        Generation.outcome.in_(_ANSWERED),
-        Generation.model_asked == sitting.model,
-        Generation.host == origin.host,
-        Generation.api_version == origin.api_version,
-        Generation.prompt_version == prompt.VERSION,
+    since = budgets.clock(session) - CANARY
+    answered = (
+        select(Generation.id)
+        .outerjoin(Batch, Batch.id == Generation.batch_id)
+        .where(
+            Generation.voice_id == sitting.voice_id,
+            Generation.started_at >= since - timedelta(seconds=LEASE_SECONDS),  # For the index.
+            # Live, it ends a moment after; when a call ended is told by a worker's clock, which may be wrong by a day.
+            or_(Generation.started_at >= since, Batch.ended_at >= since),
+            Generation.outcome.in_(_ANSWERED),
+            Generation.model_asked == sitting.model,
+            Generation.host == origin.host,
+            Generation.api_version == origin.api_version,
+            Generation.prompt_version == prompt.VERSION,
+        )
     )
+    if voice.ways_changed_at is not None:
+        # Begun since, not only ended since: what was away in a batch meanwhile went as it was before.
+        answered = answered.where(Generation.started_at > voice.ways_changed_at)
     return session.scalar(answered.limit(1)) is None
 
 
@@ -200,7 +195,7 @@ def begin(
         lease=away.lease,
         state=BatchState.SENDING.value,
         requests=0,
-        created_at=now(),
+        created_at=datetime.fromtimestamp(clock, UTC),
         asked_at=clock,
     )
     session.add(batch)
@@ -215,7 +210,8 @@ def begin(
         if request is None:
             continue
         request.lease, request.leased_until = away.lease, clock + LEASE_SECONDS
-        custom_id = f"rr-{claimed.comment_id}-{request.attempts + 1}"
+        # With something of this batch: another installation with the same key has the same numbers.
+        custom_id = f"rr-{claimed.comment_id}-{request.attempts + 1}-{away.lease[:12]}"
         session.flush()
         try:
             replies.begin_generation(session, away, claimed, whole, origin, keys, batch=(batch.id, custom_id))
@@ -269,7 +265,7 @@ def lose(session: Session, batch_id: int, why: str) -> None:
     """
     batch = _held(session, batch_id)
     if batch.state in _OPEN:
-        _give_up(session, batch, PassingTrouble(why), is_billed=True)
+        _give_up(session, batch, BatchLost(why), is_billed=True)
 
 
 def due(session: Session) -> list[int]:
@@ -287,7 +283,7 @@ def look(session: Session, batch_id: int) -> Away | None:
     batch.asked_at = clock
     calls = session.execute(select(Generation.custom_id, Generation.host).where(Generation.batch_id == batch_id)).all()
     names = frozenset(call.custom_id for call in calls if call.custom_id is not None)
-    return Away(batch.id, batch.remote_id, calls[0].host, batch.created_at, names)
+    return Away(batch.id, batch.remote_id, calls[0].host, batch.created_at, _age(batch, clock), names)
 
 
 def recorded(session: Session, remote_ids: Collection[str]) -> set[str]:
@@ -340,47 +336,40 @@ def record_result(
     return state
 
 
-def conclude(session: Session, batch_id: int) -> None:
-    """End a batch whose results were read to their end; what none came for waits."""
+def conclude(session: Session, batch_id: int, *, tell: Site | None = None) -> None:
+    """End a batch whose results were read to their end; what none came for waits.
+
+    Where all of it was refused as invalid the voice is paused, for all that follows would be as well. *tell* is the
+    site whose admins learn of it.
+    """
     batch = _held(session, batch_id)
     if batch.state != BatchState.SENT:
         return
     missing = list(session.scalars(_unended(batch_id)))
     for generation in missing:
-        _without_answer(session, batch, generation, PassingTrouble(_MISSING), is_billed=False)
-    batch.state, batch.ended_at = BatchState.ENDED.value, now()
+        _without_answer(session, batch, generation, NotInTheFile(), is_billed=False)
+    batch.state, batch.ended_at = BatchState.ENDED.value, budgets.clock(session)
     batch.why = f"{len(missing)} of its requests came back without a result." if missing else None
+    why = _why_all_were_refused(session, batch_id)
+    if why is not None:
+        replies.pause_voice(session, batch.voice_id, why, tell=tell)
 
 
-def open_ones(session: Session, voice_id: int) -> list[OpenBatch]:
-    """Return a voice's batches that are away, the oldest first."""
-    batches = list(session.scalars(_open().where(Batch.voice_id == voice_id)))
-    ids = [batch.id for batch in batches]
-    ended = select(Generation.batch_id, func.count()).where(
-        Generation.batch_id.in_(ids), Generation.ended_at.is_not(None)
-    )
-    answered = {row[0]: row[1] for row in session.execute(ended.group_by(Generation.batch_id))}
-    asking = (
-        select(Batch.id, func.count())
-        .join(ReplyRequest, ReplyRequest.lease == Batch.lease)
-        .where(Batch.id.in_(ids))
-        .group_by(Batch.id)
-    )
-    wanted = {row[0]: row[1] for row in session.execute(asking)}
-    return [
-        OpenBatch(
-            id=batch.id,
-            essay_id=batch.essay_id,
-            since=batch.created_at,
-            requests=batch.requests,
-            answered=answered.get(batch.id, 0),
-            wanted=wanted.get(batch.id, 0),
-            is_created=batch.state == BatchState.SENT,
-            asked_at=batch.asked_at,
-            why=batch.why,
-        )
-        for batch in batches
-    ]
+def _why_all_were_refused(session: Session, batch_id: int) -> str | None:
+    """Return why every request of a batch was refused as invalid; None if some were not, or nobody waited for any."""
+    session.flush()
+    calls = session.execute(
+        select(Generation.outcome, ReplyRequest.state, ReplyRequest.why)
+        .join(ReplyRequest, ReplyRequest.comment_id == Generation.comment_id)
+        .where(Generation.batch_id == batch_id)
+        .order_by(Generation.comment_id)
+    ).all()
+    if any(call.outcome != RequestRefused.__name__ for call in calls):
+        return None
+    failed = [call for call in calls if call.state == RequestState.FAILED]
+    # What is too long waits to be asked live: it says nothing of the others.
+    others = {call.state for call in calls} - {RequestState.FAILED.value, RequestState.WITHDRAWN.value}
+    return failed[0].why if failed and not others else None
 
 
 def _open() -> Select[Batch]:
@@ -388,8 +377,12 @@ def _open() -> Select[Batch]:
 
 
 def _is_due(batch: Batch, clock: float) -> bool:
-    is_new = (now() - batch.created_at).total_seconds() < FIRST
-    return batch.asked_at is None or batch.asked_at + (ASKED_EVERY if is_new else ASKED_LATER_EVERY) <= clock
+    every = ASKED_EVERY if _age(batch, clock) < FIRST else ASKED_LATER_EVERY
+    return batch.asked_at is None or batch.asked_at + every <= clock
+
+
+def _age(batch: Batch, clock: float) -> float:
+    return clock - batch.created_at.timestamp()
 
 
 def _held(session: Session, batch_id: int) -> Batch:
@@ -412,7 +405,7 @@ def _unended(batch_id: int) -> Select[Generation]:
 def _give_up(session: Session, batch: Batch, trouble: Trouble, *, is_billed: bool) -> None:
     for generation in session.scalars(_unended(batch.id)):
         _without_answer(session, batch, generation, trouble, is_billed=is_billed)
-    batch.state, batch.ended_at, batch.why = BatchState.LOST.value, now(), trouble.why
+    batch.state, batch.ended_at, batch.why = BatchState.LOST.value, budgets.clock(session), trouble.why
 
 
 def _without_answer(

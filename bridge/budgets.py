@@ -63,7 +63,7 @@ class Bounds:
     replies_a_day: int | None = None
     replies_a_month: int | None = None
     replies_a_reader: int | None = None
-    """To one reader, from one UTC midnight to the next."""
+    """To one reader, from one UTC midnight to the next. Who leaves out the secret of earlier letters is another one."""
     replies_a_thread: int | None = None
     """Under one essay, in the same time."""
 
@@ -409,7 +409,8 @@ def _refused(
             "after midnight UTC" if next_one == periods(at).next_day else "when the next month begins, at midnight UTC"
         )
         why = f"{what} is spent; it is asked {after}."
-    return [BudgetSpent(why, next_one.timestamp(), for_all=for_all)]
+    # A call that is larger than the bound itself says nothing of smaller ones.
+    return [BudgetSpent(why, next_one.timestamp(), for_all=for_all and (adds == 1 or adds <= bound))]
 
 
 def _keeps_for_an_hour(part: object) -> bool:

@@ -46,6 +46,9 @@ _CAME_TO = {
     "BatchLost": "Its batch was lost. It may have been billed.",
     "NotInTheFile": "Its batch came back without an answer to this one.",
 }
+_OF_A_BATCH = {
+    "PassingTrouble": "Its batch brought no answer to it: the API failed, or the batch ended before its turn came."
+}
 
 
 class NoSuchCall(Exception):
@@ -97,11 +100,13 @@ class Call:
         """What it came to, in a sentence."""
         if self.made.ended_at is None:
             if self.batch is not None:
-                return "It is away in a batch, or its batch was lost."
+                return "It is away in a batch."
             return "No end is on record: it is still open, or its worker died. It may have been billed."
         if self.shown and all(each.chosen is not None for each in self.shown):
             return f"It chose {self.chosen} of {len(self.shown)}."
         outcome = self.made.outcome or "nothing"
+        if self.batch is not None and outcome in _OF_A_BATCH:
+            return _OF_A_BATCH[outcome]
         return _CAME_TO.get(outcome, f"It is recorded as {outcome}.")
 
 

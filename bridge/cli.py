@@ -120,7 +120,7 @@ WAY_OPTIONS = (
     click.option("--requests-a-minute", help="None: what the API's headers say. So with the next two."),
     click.option("--input-tokens-a-minute", help="Tokens that it is sent."),
     click.option("--output-tokens-a-minute", help="Tokens that it writes."),
-    click.option("--max-tokens", help="The most it may write at once; 1500 unless set."),
+    click.option("--max-tokens", help="The most it may write at once; 1500 unless set, or 8000 if it thinks unasked."),
     click.option("--anthropic-version", help="Sent with its requests; the SDK's unless given."),
     click.option("--extra-body", help="A JSON object that its requests carry besides."),
     click.option(
@@ -155,7 +155,7 @@ def voice_add(
     name: str, model: str, charter: Path, price_in: float | None, price_out: float | None, **given: str | None
 ) -> None:
     """Add the voice NAME. Its charter is the system prompt that it is asked under."""
-    told = ways.read(_written(given), voices.Ways())
+    told = ways.read(_written(given), voices.Ways(max_tokens=voices.room_for(model)))
     new = voices.NewVoice(
         name=name,
         model=model,
@@ -243,7 +243,10 @@ def voice_resume(name: str) -> None:
 @click.option("--cost-a-month", help="US dollars, such as 40; none for no bound.")
 @click.option("--replies-a-day", help="A whole number; none for no bound.")
 @click.option("--replies-a-month", help="A whole number; none for no bound.")
-@click.option("--replies-a-reader", help="To one reader in a day; none for no bound.")
+@click.option(
+    "--replies-a-reader",
+    help="To one reader in a day, as far as one can be known: by the secret of the browser or the API. none: no bound.",
+)
 @click.option("--replies-a-thread", help="Under one essay in a day; none for no bound.")
 def voice_budgets(name: str, **given: str | None) -> None:
     """Bound what the voice NAME costs and how often it answers. What is left out stays as it is."""
@@ -274,6 +277,7 @@ def voice_prices(name: str, price_in: float | None, price_out: float | None, fro
         found = voices.named(session, name)
         if from_table or price_in is not None or price_out is not None:
             voices.set_prices(session, found, price_in=price_in, price_out=price_out)
+            budgets.put_off_no_longer(session, found)  # The sweep asks for it within a minute.
         price = prices.of(found, now())
     click.echo(f"{found.name} costs {_as_told(price)}." if price else f"No price is known for {found.name}.")
 
@@ -305,7 +309,8 @@ def voice_show(name: str, as_json: bool) -> None:
         return
     state = "answers" if kept.answers else f"paused: {_on_a_terminal(kept.voice.paused_why or '')}"
     click.echo(f"{kept.voice.name}  {kept.voice.model}  {state}")
-    click.echo("requests  " + ", ".join(f"{count} {state.value}" for state, count in kept.counts.items() if count))
+    requests = ", ".join(f"{count} {state.value}" for state, count in kept.counts.items() if count)
+    click.echo(f"requests  {requests or 'none yet'}")
     click.echo(f"price  {_as_told(kept.price) if kept.price else 'none is known'}")
     for period, spent in (("today", kept.spent.day), ("this month", kept.spent.month)):
         cost = budgets.dollars(spent.cost) if kept.price else "no prices"

@@ -171,6 +171,9 @@ def set_ways(site: Site, slug: str, written: Mapping[str, str]) -> None:
     with site.database.sessions.begin() as session:
         voice = voices.held(session, voices.at(session, slug).id)
         voices.set_ways(session, voice, ways.read(written, voices.ways_of(voice)))
+        # It may cost less now than what a budget had no room for.
+        waiting = budgets.put_off_no_longer(session, voice)
+    _nudge(site, waiting)
 
 
 def set_ways_at_the_desk(site: Site, slug: str, written: Mapping[str, str]) -> None:

@@ -58,6 +58,7 @@ class Answer:
     message_id: str | None
     request_id: str | None
     usage: Usage | None
+    """None where the answer does not tell it: then the call counts at the most that it could have cost."""
     rehearsed: bool
     message: dict[str, Any]
     """The message as it came, for the record."""
@@ -135,9 +136,16 @@ class BatchModel(Model, Protocol):
     async def cancel_batch(self, remote_id: str) -> None:
         """Have a batch end as soon as it can: what is not answered yet is not paid for."""
 
+    async def delete_batch(self, remote_id: str) -> None:
+        """Have nothing more of a batch kept there; it has ended."""
+
 
 NO_CHOICE = "The voice did not say which letters it chooses."
 """What moderators are told where an answer to a choice is none."""
+CHOSE_IN_VAIN = "The voice chose among letters where it was asked to answer one."
+SAID_NOTHING = "The voice said nothing."
+MOST_COUNTED = 10_000_000
+"""More tokens than any call can have: a greater number is none."""
 
 
 def storable(text: str) -> str:
@@ -208,7 +216,7 @@ def read(message: dict[str, Any], *, asked: str, request_id: str | None, rehears
     whole = message.get("type") == "message"
     if not (whole and isinstance(content, list) and isinstance(usage, dict) and isinstance(model, str)):
         raise Unreadable("the message has holes")
-    texts, notes, outcome, why = [], [], None, None
+    texts, notes, outcome, why, chose, answerable = [], [], None, None, False, True
     for block in content:
         kind = str(block.get("type")) if isinstance(block, dict) else ""
         if kind == "text" and isinstance(block.get("text"), str):
@@ -217,11 +225,19 @@ def read(message: dict[str, Any], *, asked: str, request_id: str | None, rehears
             outcome, why = Outcome.DECLINED, _said(block, "reason") or "The voice gave no reason."
         elif kind == "tool_use" and block.get("name") == "note_to_moderators":
             notes.append(_said(block, "note"))
+            answerable = answerable and isinstance(block.get("id"), str)
+        elif isinstance(block, dict) and _is_choice(block):
+            chose = True  # Our own tool, called where nothing was to be chosen: on record, and no part of the reply.
         elif kind not in {"thinking", "redacted_thinking"} and outcome is None:
-            outcome, why = Outcome.UNEXPECTED, storable(f"The answer has a part of an unknown kind: {kind[:40]}.")
+            outcome, why = Outcome.UNEXPECTED, _unknown(kind, block)
     text = "".join(texts)
     if outcome is None:
         outcome, why = _ending(message, text, bool(notes))
+    if outcome is Outcome.NOTE_ONLY and not answerable:
+        outcome, why = Outcome.UNEXPECTED, "The voice left a note that has no id, so its turn could not go on."
+    if outcome is Outcome.DECLINED and chose and why == SAID_NOTHING:
+        # It said something, though not to this reader: no silence, which nobody may ask about again.
+        outcome, why = Outcome.UNEXPECTED, CHOSE_IN_VAIN
     model = storable(model)
     if model != asked:
         outcome, why = Outcome.UNEXPECTED, f"Another model answered: {model[:80]}."
@@ -287,7 +303,13 @@ def _ending(message: dict[str, Any], text: str, has_note: bool) -> tuple[Outcome
         return Outcome.REPLIED, None
     if has_note and stop == "tool_use":
         return Outcome.NOTE_ONLY, None
-    return Outcome.DECLINED, "The voice said nothing."
+    return Outcome.DECLINED, SAID_NOTHING
+
+
+def _unknown(kind: str, block: object) -> str:
+    if kind == "tool_use" and isinstance(block, dict):
+        return storable(f"The voice called a tool that it was not given: {str(block.get('name'))[:40]}.")
+    return storable(f"The answer has a part of an unknown kind: {kind[:40]}.")
 
 
 def _said(block: dict[str, Any], field: str) -> str:
@@ -301,14 +323,24 @@ def _id(given: object) -> str | None:
 
 
 def _usage(usage: dict[str, Any]) -> Usage | None:
-    def count(value: object) -> int:
-        return value if isinstance(value, int) and value >= 0 else 0
+    """Return the tokens that a message tells; None where it does not tell both what was read and what was written.
 
+    Servers that are compatible with the API may tell nothing. That is not known to be free.
+    """
+    fresh, output = _count(usage.get("input_tokens")), _count(usage.get("output_tokens"))
+    if fresh is None or output is None:
+        return None
+    written = _count(usage.get("cache_creation_input_tokens")) or 0
     split = usage.get("cache_creation")
+    for_an_hour = _count(split.get("ephemeral_1h_input_tokens")) if isinstance(split, dict) else None
     return Usage(
-        fresh=count(usage.get("input_tokens")),
-        cache_read=count(usage.get("cache_read_input_tokens")),
-        cache_written=count(usage.get("cache_creation_input_tokens")),
-        cache_written_for_an_hour=count(split.get("ephemeral_1h_input_tokens")) if isinstance(split, dict) else 0,
-        output=count(usage.get("output_tokens")),
+        fresh=fresh,
+        cache_read=_count(usage.get("cache_read_input_tokens")) or 0,
+        cache_written=written,
+        cache_written_for_an_hour=min(for_an_hour or 0, written),
+        output=output,
     )
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value <= MOST_COUNTED else None

@@ -110,29 +110,35 @@ class Asked:
     """Earlier exchanges with its author under other essays of the voice, the newest first."""
 
 
+TOOLS_TOKENS = 530
+"""What having tools costs besides their words (MODEL-API, section 1)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """How many tokens words come to, by their bytes in UTF-8.
 
     Models take about four bytes of English for a token, and newer ones about three (MODEL-API, section 2): three
-    unless somebody counted, so that what was estimated to fit does.
+    unless somebody counted, and half as many of other scripts, so that what was estimated to fit does.
     """
 
     bytes_a_token: float = 3.0
 
     def tokens(self, words: str) -> int:
         """Return the tokens of *words*."""
-        return math.ceil(len(words.encode(errors="replace")) / self.bytes_a_token)
+        others = sum(len(each.encode(errors="replace")) for each in words if each > "\x7f")
+        return math.ceil((len(words.encode(errors="replace")) + others) / self.bytes_a_token)
 
     def of(self, request: Mapping[str, Any]) -> int:
         """Return the tokens of a request's prompt."""
         texts = [*request["system"], *(block for turn in request["messages"] for block in turn["content"])]
         said = sum(self.tokens(block.get("text") or json.dumps(block)) for block in texts)
-        return said + self.tokens(json.dumps(request["tools"]))
+        return TOOLS_TOKENS + said + self.tokens(json.dumps(request["tools"]))
 
     def counted(self, request: Mapping[str, Any], tokens: int) -> Measure:
         """Return the measure by which *request* has as many *tokens* as the API counted in it."""
-        return replace(self, bytes_a_token=self.bytes_a_token * self.of(request) / tokens)
+        words = max(1, tokens - TOOLS_TOKENS)
+        return replace(self, bytes_a_token=self.bytes_a_token * (self.of(request) - TOOLS_TOKENS) / words)
 
 
 @dataclass(frozen=True, slots=True)

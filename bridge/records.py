@@ -135,6 +135,8 @@ class Voice(Base):
     """None: what the API's headers say."""
     input_tokens_a_minute: Mapped[int | None] = mapped_column()
     output_tokens_a_minute: Mapped[int | None] = mapped_column()
+    ways_changed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When what its requests say, or where they go, was changed last, by the database's clock; None: never."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

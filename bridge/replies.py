@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import Select, func, nulls_first, or_, select, update
+from sqlalchemy import Select, case, func, nulls_first, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -53,6 +53,8 @@ AT_ONCE = 100
 """The most requests that one sitting claims; the next sitting takes the rest."""
 IN_TURN = 20
 """The same where something waits under other essays of the voice: then they take turns."""
+DIED_BEFORE, DIED_AT_MOST = 3, 20
+"""So many calls of a request that never ended make it wait, and so many make it fail."""
 A_PAGE = 20
 """The most letters that a voice is shown at once to choose from."""
 PAUSE_AFTER = 5
@@ -171,6 +173,18 @@ def no_longer_asked(session: Session, comment_id: int) -> None:
         _settle(request, RequestState.WITHDRAWN, "The comment was taken down.")
 
 
+def essay_is_gone(session: Session, essay_id: int) -> None:
+    """End every request under an essay that was taken down; what is still on its way will not be submitted."""
+    still = [RequestState.WAITING.value, RequestState.ASKING.value, RequestState.FAILED.value]
+    for request in session.scalars(
+        select(ReplyRequest)
+        .where(ReplyRequest.essay_id == essay_id, ReplyRequest.state.in_(still))
+        .order_by(ReplyRequest.comment_id)
+        .with_for_update()
+    ):
+        _settle(request, RequestState.WITHDRAWN, "The essay is no longer posted.")
+
+
 def empty_records(session: Session, comment_id: int) -> None:
     """Take out of the records of all calls about a comment what was said in them; what they cost stays.
 
@@ -244,11 +258,15 @@ def claims_are_made_by(horse: str) -> None:
 
 
 def forget_claims_of(session: Session, horse: str) -> list[int]:
-    """Put what a dead process claimed back to waiting; return the essays it waits under."""
+    """Put what a dead process claimed back to waiting; return the essays it waits under.
+
+    What was asked several times already waits a minute: it may be what the process died of.
+    """
+    soon = case((ReplyRequest.attempts >= DIED_BEFORE, database_time() + 60), else_=ReplyRequest.not_before)
     lost = session.execute(
         update(ReplyRequest)
         .where(ReplyRequest.state == RequestState.ASKING.value, ReplyRequest.lease.startswith(horse))
-        .values(state=RequestState.WAITING.value, lease=None, leased_until=None, changed_at=now())
+        .values(state=RequestState.WAITING.value, lease=None, leased_until=None, not_before=soon, changed_at=now())
         .returning(ReplyRequest.essay_id)
         .execution_options(synchronize_session=False)
     )
@@ -502,7 +520,9 @@ def essays_waiting(session: Session, *, voice_id: int | None = None) -> list[int
     The one asked longest ago comes first, so that they take turns.
     """
     last = select(func.max(Generation.started_at)).where(Generation.essay_id == ReplyRequest.essay_id).scalar_subquery()
-    waiting = select(ReplyRequest.essay_id).where(ReplyRequest.state == RequestState.WAITING.value, _is_due())
+    waiting = select(ReplyRequest.essay_id).where(
+        ReplyRequest.state == RequestState.WAITING.value, _is_due(), _may_be_asked()
+    )
     if voice_id is not None:
         waiting = waiting.where(ReplyRequest.essay_id.in_(_essays_of(voice_id)))
     return list(
@@ -515,9 +535,18 @@ def essays_waiting(session: Session, *, voice_id: int | None = None) -> list[int
 def waits_under(session: Session, essay_id: int) -> bool:
     """Whether a request waits under an essay that may be asked now."""
     waiting = select(ReplyRequest.comment_id).where(
-        ReplyRequest.essay_id == essay_id, ReplyRequest.state == RequestState.WAITING.value, _is_due()
+        ReplyRequest.essay_id == essay_id,
+        ReplyRequest.state == RequestState.WAITING.value,
+        _is_due(),
+        _may_be_asked(),
     )
     return session.scalar(waiting.limit(1)) is not None
+
+
+def _may_be_asked() -> Any:
+    """Whether the voice of a request's essay is not paused, or its pause has run out."""
+    awake = or_(Voice.paused_at.is_(None), Voice.paused_until <= database_time())
+    return ReplyRequest.essay_id.in_(select(Essay.id).join(Voice, Voice.id == Essay.voice_id).where(awake))
 
 
 def _at_most(session: Session, essay: Essay, voice: Voice) -> int:
@@ -570,14 +599,28 @@ def _claimed(session: Session, essay: Essay, taken: Sequence[int]) -> list[Claim
         .order_by(Comment.id)
     ).all()
     asked = memory.asked(session, essay, [comment for comment, _ in found])
+    unended = _unended(session, taken)
     claimed = []
     for comment, request in found:
+        if unended.get(comment.id, 0) >= DIED_AT_MOST:
+            _settle(request, RequestState.FAILED, f"{DIED_AT_MOST} calls for this letter never came to an end.")
+            continue
         if comment.id not in asked:
             # Taken back between its approval and now, with the request still open: nothing to answer.
             no_longer_wanted(session, comment.id)
             continue
         claimed.append(Claimed(comment.id, request.attempts, asked[comment.id], chosen=request.chosen_at is not None))
     return claimed
+
+
+def _unended(session: Session, comment_ids: Sequence[int]) -> dict[int, int]:
+    """Return how many live calls for each of these comments never ended: their worker died, or could not record it."""
+    rows = session.execute(
+        select(Generation.comment_id, func.count())
+        .where(Generation.comment_id.in_(comment_ids), Generation.ended_at.is_(None), Generation.batch_id.is_(None))
+        .group_by(Generation.comment_id)
+    )
+    return {comment_id: number for comment_id, number in rows}  # noqa: C416  (dict() finds no types.)
 
 
 def _kept_once(session: Session, shared: dict[str, Any]) -> int:
@@ -631,7 +674,8 @@ def completed(session: Session, generation_id: int, answer: Answer, seconds: flo
         generation.output_tokens = used.output
         # By the price that it was begun with, whatever the voice costs by now.
         price = prices.recorded(generation.price)
-        generation.cost = price.cost(used, batched=generation.batch_id is not None) if price is not None else None
+        cost = price.cost(used, batched=generation.batch_id is not None) if price is not None else None
+        generation.cost = min(cost, 2**31 - 1) if cost is not None else None  # The column's most.
     session.flush()
     return generation
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from bridge import claims, replies, signals
 from bridge.claims import Claimed
-from bridge.records import Claim, Comment, Essay, Generation, Reply, Voice
+from bridge.records import Claim, Comment, Essay, Generation, Purpose, Reply, Voice
 from bridge.signals import Noticed
 from bridge.site import Site
 from moderation import gate, holds, moderators, queue, rereading
@@ -64,6 +64,8 @@ class Context:
     answers: Released | None
     """The comment that a reply answers, or the reply that a comment answers; None where that is the essay."""
     generation: Generation | None
+    notes: Sequence[str]
+    """What the voice noted for moderators in its calls about what a reply answers, oldest first."""
     proposer: Moderator | None
     comment: Comment | None
     signals: Sequence[Noticed]
@@ -202,6 +204,7 @@ def in_context(session: Session, submissions: Sequence[Pending], *, with_words: 
     essay_ids = [c.essay_id for c in (*comments.values(), *answered.values())]
     under = {e.id: e for e in _found(session, Essay.id, essay_ids)}
     generations = {g.id: g for g in _found(session, Generation.id, [r.generation_id for r in answers.values()])}
+    notes = _notes(session, answered)
     all_essays = [*essays.values(), *under.values()]
     voices = {v.id: v for v in _found(session, Voice.id, [e.voice_id for e in all_essays])}
     wanted_words = [
@@ -236,6 +239,7 @@ def in_context(session: Session, submissions: Sequence[Pending], *, with_words: 
                 essay_words=out.get(essay.submission_id),
                 answers=out.get(above),
                 generation=generations[reply.generation_id] if reply else None,
+                notes=notes.get(reply.comment_id, []) if reply else [],
                 proposer=people[submission.proposal.moderator] if submission.proposal else None,
                 comment=comment,
                 signals=noticed.get(submission.id, []),
@@ -244,6 +248,26 @@ def in_context(session: Session, submissions: Sequence[Pending], *, with_words: 
                 rejecter=people[submission.appealed.rejected_by] if submission.appealed else None,
             )
         )
+    return found
+
+
+def _notes(session: Session, comment_ids: Iterable[int]) -> dict[int, list[str]]:
+    """Return the voice's notes by the comment that it was asked to answer; those it left none about are absent.
+
+    A note may come alone, and the reply by the next call.
+    """
+    found: dict[int, list[str]] = {}
+    called = (
+        select(Generation.comment_id, Generation.note)
+        .where(
+            Generation.comment_id.in_(list(comment_ids)),
+            Generation.purpose == Purpose.REPLY.value,
+            Generation.note.is_not(None),
+        )
+        .order_by(Generation.id)
+    )
+    for comment_id, note in session.execute(called):
+        found.setdefault(comment_id, []).append(str(note))
     return found
 
 

@@ -92,6 +92,9 @@ def take_down(
         )
         if came_to is Rejection.DECIDED:
             reports.close_about(session, submission_id, moderator=moderator)
+            essay_id = session.scalar(select(Essay.id).where(Essay.submission_id == submission_id))
+            if essay_id is not None:
+                replies.essay_is_gone(session, essay_id)
     return came_to
 
 

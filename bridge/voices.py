@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -39,6 +39,11 @@ MOST_TOKENS = 128_000
 EXTRA_BODY_LENGTH = 4_000
 OURS = frozenset({"model", "system", "messages", "tools", "tool_choice", "stream"})
 """What a request says by itself: more of a body may not say it otherwise, or another would speak, or be told."""
+ROOM = 1_500
+"""Tokens that an answer has room for unless a voice is set otherwise. One that is cut off is tried with twice as many,
+which is less than the 4,096 that Opus 3 may write."""
+ROOM_TO_THINK = 8_000
+_THINKS_UNASKED = re.compile(r"(?:.*[./])?claude-[a-z]+-5(?![0-9]).*", re.ASCII)
 _KEY_NAME = re.compile(r"ANTHROPIC_API_KEY_[A-Z0-9_]+", re.ASCII)
 _OPTIONS = {"region": re.compile(r"[a-z0-9-]{1,40}", re.ASCII), "project": re.compile(r"[a-z0-9:.-]{1,64}", re.ASCII)}
 OPTIONS_OF = {Endpoint.ANTHROPIC: set[str](), Endpoint.BEDROCK: {"region"}, Endpoint.VERTEX: {"region", "project"}}
@@ -91,7 +96,7 @@ class Ways:
     requests_a_minute: int | None = None
     input_tokens_a_minute: int | None = None
     output_tokens_a_minute: int | None = None
-    max_tokens: int = 1500
+    max_tokens: int = ROOM
     anthropic_version: str | None = None
     extra_body: Mapping[str, Any] | None = None
     endpoint: Endpoint = Endpoint.ANTHROPIC
@@ -101,6 +106,18 @@ class Ways:
 
 
 WAYS = tuple(each.name for each in fields(Ways))
+_OF_REQUESTS = (
+    "answering",
+    "memory_tokens",
+    "max_tokens",
+    "anthropic_version",
+    "extra_body",
+    "endpoint",
+    "endpoint_options",
+    "base_url",
+    "key_name",
+)
+"""The ways that change what a request says or where it goes: an answer before tells nothing of those after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +161,15 @@ def add(session: Session, voice: NewVoice) -> Voice:
     return row
 
 
+def room_for(model: str) -> int:
+    """Return the tokens that a model's answers have room for unless told: more where it thinks without being asked.
+
+    What Opus 5.5, Sonnet 5.5, Haiku 5.5, Fable 5.1 and their elders of the fifth generation think counts as written
+    (platform.claude.com, "Models overview", 2026-11; MODEL-API, section 1: "give 8,000").
+    """
+    return ROOM_TO_THINK if _THINKS_UNASKED.fullmatch(model) else ROOM
+
+
 def set_prices(session: Session, voice: Voice, *, price_in: float | None, price_out: float | None) -> None:
     """Give a voice its prices, in US dollars for a million tokens. Raises `VoiceRefused`."""
     _check_prices(price_in, price_out)
@@ -166,7 +192,10 @@ def set_ways(session: Session, voice: Voice, ways: Ways) -> None:
 
     What the voice did not choose stays so: one that answers each letter from now on is not asked for what it passed by.
     """
-    for name, value in _as_kept(checked(ways)).items():
+    kept = _as_kept(checked(ways))
+    if any(getattr(voice, name) != kept[name] for name in _OF_REQUESTS):
+        voice.ways_changed_at = _clock(session)
+    for name, value in kept.items():
         setattr(voice, name, value)
     session.flush()
 
@@ -311,7 +340,7 @@ def change_charter(session: Session, voice: Voice, written: str, *, moderator: i
         session.add(Charter(voice_id=voice.id, charter=voice.charter, moderator_id=None, since=voice.created_at))
         session.flush()  # First, so that its id is the lower one.
     session.add(Charter(voice_id=voice.id, charter=words, moderator_id=moderator, since=now()))
-    voice.charter = words
+    voice.charter, voice.ways_changed_at = words, _clock(session)
     session.flush()
 
 
@@ -328,6 +357,10 @@ def slug_of(words: str) -> str:
     """Return *words* as they stand in an address: lower-case ASCII letters, digits and single hyphens; maybe empty."""
     plain = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:80].strip("-")
+
+
+def _clock(session: Session) -> datetime:
+    return datetime.fromtimestamp(session.scalar(select(database_time())) or 0, UTC)
 
 
 def _check_prices(*given: float | None) -> None:

@@ -38,6 +38,9 @@ LONGEST_WAIT_HERE = 20
 """Seconds; a longer wait after a refusal goes back to the queue."""
 LONGEST_WAIT_FOR_PACE = 60
 """Seconds that a call waits for its turn here; what would wait longer is asked in another sitting."""
+LONGEST_WAIT_AWAY = 600
+"""Seconds: what Redis holds of the pace is believed for no longer at a time."""
+OUT_OF_PACE = "Waiting for its turn: only so many calls are made at once, or in a minute."
 USUAL_OUTPUT = 400
 """Tokens of an answer that the minute is expected to give: the API counts what is said, not what may be."""
 
@@ -58,6 +61,8 @@ class Table:
     """By the loop's clock: after it no further call is made."""
     cached: bool = True
     """Whether the end of what the calls share is marked for the cache."""
+    answered: bool = False
+    """Whether any of its calls was answered."""
     broken_off: Mapping[int, Answer] = field(default_factory=dict)
     """By comment: an answer that broke off in a batch, for which its voice has its one more turn here."""
 
@@ -65,6 +70,10 @@ class Table:
     def over(self) -> bool:
         """Whether the sitting has taken as long as one may."""
         return asyncio.get_running_loop().time() > self.until
+
+
+class SittingOver(Exception):
+    """Raised when a call's turn came after its sitting had taken as long as one may. It was not made."""
 
 
 class Question(Protocol):
@@ -93,7 +102,7 @@ async def ask(table: Table, claimed: Claimed, *, canary: bool = False) -> bool:
     """
     sent = prompt.build(table.start, claimed.asked, table.site.keys, cached=table.cached, measure=table.measure)
     return await see_through(
-        table, _Letter(table, claimed), sent, canary=canary, broken_off=table.broken_off.get(claimed.comment_id)
+        table, _Letter(table, claimed, canary), sent, canary=canary, broken_off=table.broken_off.get(claimed.comment_id)
     )
 
 
@@ -102,27 +111,24 @@ async def see_through(
 ) -> bool:
     """Ask a question, and again, until what it is about has an outcome or is back to waiting; return as `ask` does."""
     tries, cut_off = 0, None
+    # The others under this essay would find no more left, and no earlier turn, than the first of them did.
+    everybody = table.sitting.claimed if canary else question.about
     last = broken_off is not None
     if broken_off is not None:
         sent, cut_off = _one_more(sent, broken_off)
     while True:
-        if table.over:
-            await all_wait_again(table, question.about, None)
-            return False
         try:
             broken_off = await _one_call(table, question, sent, final=last)
-        except VoicePaused:
+        except (VoicePaused, SittingOver):
             await all_wait_again(table, question.about, None)
             return False
         except BudgetSpent as spent:
-            # The others under this essay would find no more left than the first of them did.
-            others = table.sitting.claimed if canary and spent.for_all else question.about
-            await all_wait_again(table, others, spent.why, until=spent.until)
+            await all_wait_again(table, everybody if spent.for_all else question.about, spent.why, until=spent.until)
             return not spent.for_all
         except PaceTooSlow as slow:
             # Early enough for the next sitting to find its turn within reach.
-            soon = max(0.0, slow.seconds - LONGEST_WAIT_FOR_PACE)
-            await all_wait_again(table, question.about, "Waiting for the rate limit.", seconds=soon)
+            soon = min(max(0.0, slow.seconds - LONGEST_WAIT_FOR_PACE), LONGEST_WAIT_AWAY)
+            await all_wait_again(table, everybody, OUT_OF_PACE, seconds=soon)
             return False
         except VoiceBlocked as trouble:
             await pause(table, trouble.why, trouble)
@@ -130,7 +136,8 @@ async def see_through(
             return False
         except ModelBusy as trouble:
             if trouble.seconds > LONGEST_WAIT_HERE or tries >= 3:
-                await all_wait_again(table, question.about, trouble.why, seconds=trouble.seconds)
+                longer = LONGEST_WAIT_HERE if tries >= 3 else 0
+                await all_wait_again(table, everybody, trouble.why, seconds=max(trouble.seconds, longer))
                 return False
             tries += 1
             await table.sleep(trouble.seconds)
@@ -175,6 +182,7 @@ async def call(table: Table, sent: Prompt) -> tuple[Answer, float]:
     except Trouble as trouble:
         await table.pace.learn(trouble.limits, expected=expected)
         raise
+    table.answered = True
     await table.pace.learn(answered.limits, expected=expected, used=answered.usage)
     return answered, time.monotonic() - begun
 
@@ -227,6 +235,8 @@ async def _one_call(table: Table, question: Question, sent: Prompt, *, final: bo
     async with table.room:
         async with table.pace.turn(input_tokens=expected, output_tokens=USUAL_OUTPUT, longest=LONGEST_WAIT_FOR_PACE):
             # Only now: a voice that was paused while this waited for its turn is not asked.
+            if table.over:
+                raise SittingOver
             generation = await record(table.site, question.begin, sent, origin)
             if generation is None:
                 return None
@@ -240,9 +250,12 @@ async def _one_call(table: Table, question: Question, sent: Prompt, *, final: bo
                 await record_surely(table.site, table.sleep, replies.record_trouble, generation, trouble, seconds=took)
                 raise
         # Within the room: until it is recorded, an answer holds its cost in the budget.
-        return await record_surely(
+        broken_off = await record_surely(
             table.site, table.sleep, question.record, generation, answered, final=final, seconds=seconds
         )
+    if answered.model != table.sitting.model:
+        table.site.nudges.nudge_outgoing()  # Its voice was paused, and the admins are told.
+    return broken_off
 
 
 def _one_more(sent: Prompt, answered: Answer) -> tuple[Prompt, str | None]:
@@ -258,6 +271,7 @@ class _Letter:
 
     table: Table
     claimed: Claimed
+    canary: bool
     shortened: bool = False
 
     @property
@@ -289,4 +303,6 @@ class _Letter:
         self.shortened = True
         if start is None:
             return None
+        if self.canary:
+            table.start = start  # What was too long for the first is too long for the others.
         return prompt.build(start, self.claimed.asked, table.site.keys, cached=table.cached, measure=table.measure)

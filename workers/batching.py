@@ -28,6 +28,13 @@ LIVE_FROM = 5
 NOTHING = "nothing to do"
 
 
+def goes_away(table: Table, waiting: int) -> bool:
+    """Whether letters of which so many wait together go away in a batch, by their voice's way and where it is asked."""
+    way = table.sitting.calls
+    together = way is Calls.BATCH or (way is Calls.RULE and waiting < LIVE_FROM)
+    return together and _serves_batches(table.model)
+
+
 async def divided(table: Table, waiting: Sequence[Claimed]) -> tuple[list[Claimed], list[Claimed]]:
     """Return which of *waiting* are asked live, the first before the others, and which go away in a batch then.
 
@@ -37,8 +44,7 @@ async def divided(table: Table, waiting: Sequence[Claimed]) -> tuple[list[Claime
     sitting, model = table.sitting, table.model
     done = await record(table.site, batches.before, sitting)
     table.broken_off = {each: before.broken_off for each, before in done.items() if before.broken_off is not None}
-    is_rule = sitting.calls is Calls.RULE
-    if sitting.calls is Calls.LIVE or (is_rule and len(waiting) >= LIVE_FROM) or not _serves_batches(model):
+    if not goes_away(table, len(waiting)):
         return list(waiting), []
     live = [each for each in waiting if each.comment_id in done and done[each.comment_id].live]
     away = [each for each in waiting if each not in live]
@@ -123,18 +129,21 @@ async def _fetched(site: Site, batch_id: int, remote_id: str, model: BatchModel,
         # Each at once: a file that is cut off has its good lines first.
         await record_surely(site, sleep, batches.record_result, batch_id, custom_id, result, tell=site)
         lines += 1
-    await record_surely(site, sleep, batches.conclude, batch_id)
+    await record_surely(site, sleep, batches.conclude, batch_id, tell=site)
+    await _delete(model, batch_id, remote_id)
     return f"{lines} results"
 
 
 async def _found(site: Site, away: Away, model: BatchModel, sleep: Sleep) -> str | None:
     """Return what the API calls a batch whose creation nobody recorded; None if that is not known, or not yet.
 
-    It is one that nobody else has, created since, with as many requests; when it ends, its results have our names.
+    It is one that nobody else has, with as many requests; when it ends, its results have our names. Whatever the
+    clocks say, those are tried first that were created next to when ours was begun.
     """
     recent = await model.recent_batches(away.created_at - batches.CLOCKS_DIFFER)
     taken = await record(site, batches.recorded, [each.remote_id for each in recent])
     likely = [each for each in recent if each.remote_id not in taken and each.requests == len(away.custom_ids)]
+    likely.sort(key=lambda each: abs(each.created_at - away.created_at))
     for standing in likely:
         if await _is_ours(standing, away, model) and await record_surely(
             site, sleep, batches.created, away.batch_id, standing.remote_id
@@ -166,6 +175,20 @@ async def _cancel(model: BatchModel, remote_id: str) -> None:
         await model.cancel_batch(remote_id)
     except Trouble as trouble:  # It may have ended this moment; else the next look cancels it.
         log.info("a batch was not cancelled: %s", type(trouble).__name__)
+
+
+async def _delete(model: BatchModel, batch_id: int, remote_id: str) -> None:
+    """Have the API keep no words of a batch whose results are recorded: some may be erased here.
+
+    Tried once, for nobody looks at the batch again: by itself it goes after 29 days.
+    """
+    try:
+        await model.delete_batch(remote_id)
+    except Trouble as trouble:
+        if trouble.status != 404:
+            log.warning(
+                "batch %s stays at the API for 29 days; it was not deleted: %s", batch_id, type(trouble).__name__
+            )
 
 
 def _serves_batches(model: Model) -> bool:

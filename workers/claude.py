@@ -242,6 +242,10 @@ class Claude(AbstractAsyncContextManager["Claude"]):
         """Have a batch end as soon as it can; what was answered already is paid for. Raises `Trouble`."""
         await self._batch_call(f"{_path(remote_id)}/cancel", {})
 
+    async def delete_batch(self, remote_id: str) -> None:
+        """Have the API keep nothing more of a batch that has ended: its requests and its results. Raises `Trouble`."""
+        await self._batch_call(_path(remote_id), deletes=True)
+
     async def recent_batches(self, since: datetime) -> Sequence[BatchStanding]:
         """Return the batches that were created at *since* or later, by the API's clock, the newest first.
 
@@ -352,12 +356,16 @@ class Claude(AbstractAsyncContextManager["Claude"]):
         body: dict[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
+        *,
+        deletes: bool = False,
     ) -> httpx2.Response:
         if not self.batches:
             raise self._no_batches()
         path = f"/v1/messages/batches{path}"
         how: RequestOptions = {"headers": dict(headers or {}), "params": dict(params or {})}
         async with self._calling(None):
+            if deletes:
+                return await self._client.delete(path, cast_to=httpx2.Response, options=how)
             if body is None:
                 return await self._client.get(path, cast_to=httpx2.Response, options=how)
             return await self._client.post(path, cast_to=httpx2.Response, body=body, options=how)

@@ -29,8 +29,8 @@ def answer_essay(essay_id: int) -> str:
     asked, site = _settings(), _site()
     with site.database.reading_sessions() as session:
         voice = voices.of_essay(session, essay_id)
-    if voice is None:
-        return sitting.NOTHING
+    if voice is None or not sitting.is_left(site, essay_id):
+        return sitting.NOTHING  # Before a client is made: many nudges find nothing.
 
     async def sit() -> str:
         await sitting.gather(site, essay_id, asked.gathering_seconds)
@@ -41,7 +41,7 @@ def answer_essay(essay_id: int) -> str:
                 input_tokens=voice.input_tokens_a_minute,
                 output_tokens=voice.output_tokens_a_minute,
             )
-            pace = Pace(asked.redis, model.who(voice.model), bounds)
+            pace = Pace(asked.redis, f"{model.who(voice.model)}:{voice.id}", bounds)
             try:
                 return await sitting.answer(site, essay_id, model, at_once=asked.calls_at_once, pace=pace)
             finally:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from bridge import prompt, replies
 from bridge.model import Model
@@ -88,7 +88,7 @@ async def _hold(table: Table) -> str:
     live, away = await batching.divided(table, picked.letters) if picked.letters else ([], [])
     table.cached = len(live) > 1 or picked.answered
     sent = 0
-    if not live or await _live(table, live, first_alone=not picked.answered):
+    if (not live or await _live(table, live)) and (table.answered or not live):
         sent = await batching.send(table, away) if away else 0
     else:
         for each in away:
@@ -96,13 +96,13 @@ async def _hold(table: Table) -> str:
     return f"{len(live)} asked, {sent} in a batch" if away else f"{len(live)} asked"
 
 
-async def _live(table: Table, waiting: Sequence[Claimed], *, first_alone: bool) -> bool:
+async def _live(table: Table, waiting: Sequence[Claimed]) -> bool:
     """Ask for one, and for the others together when it has ended; return whether still others may be asked."""
     others = [*waiting]
-    if first_alone:
-        # The others find its prefix in the cache, and if the API refuses it, they are spared.
-        first = others.pop(0)
-        if not await asking.ask(table, first, canary=True):
+    # The others find its prefix in the cache, and if the API refuses it, they are spared. One for which no call was
+    # made, or none that was answered, has shown nothing yet.
+    while others and not table.answered:
+        if not await asking.ask(table, others.pop(0), canary=True):
             await asking.all_wait_again(table, others, None)
             return False
     rest = (asking.ask(table, each) for each in others)
@@ -133,5 +133,8 @@ async def _keep_claims(site: Site, sitting: Sitting, pace: Pace) -> None:
         pace.keep_places()
         try:
             await record(site, replies.renew, sitting.lease)
-        except OperationalError as error:  # The database is busy or restarting; the lease outlasts one of these.
+        except (
+            OperationalError,
+            InterfaceError,
+        ) as error:  # The database is busy or restarting; the lease outlasts one of these.
             log.warning("a lease was not renewed: %s", type(error).__name__)

@@ -425,7 +425,7 @@ def _context(context: Context) -> dict[str, Any]:
             "cache_write_tokens": made.cache_write_tokens,
             "output_tokens": made.output_tokens,
             "cost_usd": made.cost / 1_000_000 if made.cost is not None else None,
-            "note": made.note,
+            "note": "\n".join(context.notes) or None,
         }
     return told
 

@@ -22,10 +22,17 @@ from typing import Any
 
 from anthropic import AsyncAnthropic
 from ground.house import sent
-from ground.workshop import MODEL, Workshop
+from ground.workshop import MODEL, SECRET, Workshop
+from sqlalchemy import func, select
 
+from bench.dollars import ESSAY
 from bench.queue import say, sqlite
 from bridge import db, migrate, replies
+from bridge.keys import Keys
+from bridge.queues import NoNudges
+from bridge.records import ReplyRequest, RequestState
+from bridge.settings import Settings
+from bridge.site import Site
 from workers import endpoints, rehearsing, sitting, valkey
 from workers.claude import Claude
 from workers.pace import Bounds, Pace
@@ -60,37 +67,51 @@ def main() -> None:
 
 def measured(which: str, url: str, redis: str) -> tuple[float, float]:
     """Run one of the two in a process of its own; return its seconds and the megabytes it grew by."""
-    with sqlite(which) as database:
+    with sqlite(which) as database, tempfile.TemporaryDirectory(prefix="emeritus-bench-") as folder:
         environment = {**os.environ, "NO_PROXY": "127.0.0.1", "PYTHONPATH": "tests"}
-        run = subprocess.run(
-            [sys.executable, "-m", "bench.sitting", which, url, redis, database],
-            env=environment,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
+        # Furnished in another process: what that leaves of its memory would be taken for the calls'.
+        for part in ("furnish", which):
+            run = subprocess.run(
+                [sys.executable, "-m", "bench.sitting", part, url, redis, database, folder],
+                env=environment,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
     told = json.loads(run.stdout.splitlines()[-1])
     return told["seconds"], told["megabytes"]
 
 
-def one(which: str, url: str, redis: str, database_url: str) -> None:
-    """Be the process that is measured: prepare, warm up, and time the calls."""
+def furnish(database_url: str, folder: Path) -> None:
+    """Let letters wait: two under one essay to warm up with, and those that count under another."""
     engine = db.owner_engine(database_url)
     with engine.begin() as connection:
         migrate.upgrade(connection)
     engine.dispose()
-    folder = Path(tempfile.mkdtemp(prefix="emeritus-bench-"))
     workshop = Workshop(db.connect(database_url), folder)
     elsewhere = workshop.essay("# Warming up\n\nBefore it counts.")
+    measured_under = workshop.essay(ESSAY)
     for number in range(2):
         workshop.asked(f"Warm {number}.", essay_id=elsewhere)
     for number in range(WAITING):
-        workshop.asked(f"Letter {number}. " + "What do you make of it? " * 8)
+        workshop.asked(f"Letter {number}. " + "What do you make of it? " * 8, essay_id=measured_under)
+
+
+def one(which: str, url: str, redis: str, database_url: str, folder: Path) -> None:
+    """Be the process that is measured: warm up, and time the calls."""
+    site = Site(
+        Settings(_env_file=None, emeritus_data=folder, secret_key=SECRET),  # type: ignore[call-arg]
+        db.connect(database_url),
+        NoNudges(),
+        Keys(SECRET),
+    )
+    with site.database.reading_sessions() as session:
+        elsewhere, measured_under = sorted(session.scalars(select(ReplyRequest.essay_id).distinct()))
 
     async def hold(essay_id: int) -> None:
         async with Claude(api_key=endpoints.OPENS_NOTHING, base_url=url, rehearsed=True) as claude:
             pace = Pace(redis, claude.who(MODEL), Bounds())
-            await sitting.answer(workshop.site, essay_id, claude, at_once=WAITING, pace=pace)
+            await sitting.answer(site, essay_id, claude, at_once=WAITING, pace=pace)
             await pace.close()
 
     async def loop(requests: list[dict[str, Any]]) -> None:
@@ -100,15 +121,17 @@ def one(which: str, url: str, redis: str, database_url: str) -> None:
 
     asyncio.run(hold(elsewhere))
     if which == "bare":
-        with workshop.site.database.sessions.begin() as session:
-            held = replies.begin_sitting(session, workshop.essay_id)
+        with site.database.sessions.begin() as session:
+            held = replies.begin_sitting(session, measured_under)
             assert held is not None
-            requests = [sent(held, claimed, workshop.site.keys).request for claimed in held.claimed]
+            requests = [sent(held, claimed, site.keys).request for claimed in held.claimed]
     with growth() as grown:
         begun = time.perf_counter()
-        asyncio.run(loop(requests) if which == "bare" else hold(workshop.essay_id))
+        asyncio.run(loop(requests) if which == "bare" else hold(measured_under))
         seconds = time.perf_counter() - begun
-    if which == "sitting" and workshop.states().count("answered") != WAITING + 2:
+    with site.database.reading_sessions() as session:
+        answered = session.scalar(select(func.count()).where(ReplyRequest.state == RequestState.ANSWERED.value))
+    if which == "sitting" and answered != WAITING + 2:
         sys.exit("Not every letter was answered: the measurement is broken.")
     print(json.dumps({"seconds": seconds, "megabytes": grown[0]}))
 
@@ -169,7 +192,9 @@ def rehearsal(latency: float, **settings: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        one(*sys.argv[1:])
-    else:
+    if len(sys.argv) == 1:
         main()
+    elif sys.argv[1] == "furnish":
+        furnish(sys.argv[4], Path(sys.argv[5]))
+    else:
+        one(*sys.argv[1:5], Path(sys.argv[5]))

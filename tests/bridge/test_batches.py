@@ -1,11 +1,13 @@
 """The steps of a batch, each by itself; `tests/workers/test_batching.py` has them taken in order."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from ground.batching import numbered
 from ground.house import sent
 from ground.workshop import ScriptedModel, Workshop, message, notes
 from sqlalchemy import select, text
@@ -14,7 +16,7 @@ from bridge import batches, budgets, db, erasure, replies, voices
 from bridge.batches import LEASE_SECONDS, TIMES, Begun
 from bridge.db import database_time
 from bridge.model import Answer, ModelBusy, PassingTrouble, RequestRefused, Trouble, Unreadable, VoiceBlocked, read
-from bridge.records import Batch, Comment, Generation, RequestState, Voice
+from bridge.records import Answering, Batch, Calls, Comment, Generation, RequestState, Voice
 from bridge.replies import Sitting, VoicePaused
 
 R = TypeVar("R")
@@ -99,8 +101,8 @@ def test_claims_what_is_in_a_batch_for_longer_than_it_can_be_away(workshop: Work
         request = workshop.request(each)
         assert (request.state, request.lease, request.attempts) == ("asking", kept.lease, 1)
         assert before + LEASE_SECONDS <= (request.leased_until or 0) <= after + LEASE_SECONDS
-    assert [name for name, _ in made.entries] == [f"rr-{each}-1" for each in ids]
-    assert [(call.batch_id, call.custom_id, call.ended_at) for call in workshop.generations()] == [
+    assert [numbered(name) for name, _ in made.entries] == [f"rr-{each}-1" for each in ids]
+    assert [(call.batch_id, numbered(call.custom_id), call.ended_at) for call in workshop.generations()] == [
         (kept.id, f"rr-{each}-1", None) for each in ids
     ]
     # Neither the sitting's end nor its worker's death gives them back.
@@ -137,7 +139,7 @@ def test_leaves_waiting_what_a_budget_has_no_room_for(workshop: Workshop) -> Non
         session.get_one(Voice, workshop.voice_id).replies_a_day = 2
     made = begun(workshop)
     assert made is not None
-    assert [name for name, _ in made.entries] == [f"rr-{each}-1" for each in ids[:2]]
+    assert [numbered(name) for name, _ in made.entries] == [f"rr-{each}-1" for each in ids[:2]]
     assert workshop.states() == ["asking", "asking", "waiting"]
     assert workshop.request(ids[2]).not_before is not None
     assert batch(workshop).requests == 2
@@ -159,7 +161,7 @@ def test_sends_nothing_that_is_no_longer_wanted(workshop: Workshop) -> None:
     workshop.take_back(ids[0])
     made = begun(workshop, sitting)
     assert made is not None
-    assert [name for name, _ in made.entries] == [f"rr-{ids[1]}-1"]
+    assert [numbered(name) for name, _ in made.entries] == [f"rr-{ids[1]}-1"]
 
 
 def test_sends_nothing_for_a_paused_voice(workshop: Workshop) -> None:
@@ -221,7 +223,7 @@ def test_counts_at_its_most_what_was_lost(workshop: Workshop) -> None:
         step(workshop, batches.lose, batch_id, "Gone.")
     assert workshop.states() == ["answered", "waiting"]
     first, second = workshop.generations()
-    assert (first.outcome, second.outcome, second.cost) == ("replied", "PassingTrouble", None)
+    assert (first.outcome, second.outcome, second.cost) == ("replied", "BatchLost", None)
     assert second.ended_at is not None
     with workshop.site.database.reading_sessions() as session:
         spent = budgets.counted(session, workshop.voice_id, at=budgets.clock(session))
@@ -350,13 +352,60 @@ def test_keeps_no_words_of_an_answer_to_what_was_erased(workshop: Workshop) -> N
     assert workshop.replies() == []
 
 
+@pytest.mark.parametrize("withdrawn", [0, 1])
+def test_pauses_when_all_of_a_batch_was_refused_as_invalid(workshop: Workshop, withdrawn: int) -> None:
+    ids, batch_id = away(workshop)
+    for each in ids[:withdrawn]:
+        workshop.take_back(each)
+    for each in ids:
+        comes(workshop, batch_id, each, RequestRefused("The API refused our request: temperature.", error="HTTP 400"))
+    assert workshop.voice().paused_at is None
+    told: list[str] = []
+    for _ in range(2):
+        step(workshop, batches.conclude, batch_id)
+        told.append(workshop.voice().paused_why or "")
+        with workshop.site.database.sessions.begin() as session:
+            voices.resume(session, session.get_one(Voice, workshop.voice_id))
+    assert told == ["The API refused our request: temperature.", ""]
+    assert batch(workshop).state == "ended"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        answered(),
+        RequestRefused("The thread is too long to send.", too_long=True),
+        PassingTrouble("The batch ended before its turn came."),
+        None,
+    ],
+)
+def test_pauses_nothing_where_not_all_of_a_batch_was_refused(
+    workshop: Workshop, other: Answer | Trouble | None
+) -> None:
+    ids, batch_id = away(workshop)
+    comes(workshop, batch_id, ids[0], RequestRefused("The API refused our request: messages."))
+    if other is not None:
+        comes(workshop, batch_id, ids[1], other)
+    step(workshop, batches.conclude, batch_id)
+    assert workshop.voice().paused_at is None
+
+
+def test_pauses_nothing_for_what_nobody_waited_for(workshop: Workshop) -> None:
+    ids, batch_id = away(workshop)
+    for each in ids:
+        workshop.take_back(each)
+        comes(workshop, batch_id, each, RequestRefused("The API refused our request: messages."))
+    step(workshop, batches.conclude, batch_id)
+    assert workshop.voice().paused_at is None
+
+
 def test_ends_what_came_without_a_result(workshop: Workshop) -> None:
     ids, batch_id = away(workshop)
     comes(workshop, batch_id, ids[1], answered())
     for _ in range(2):
         step(workshop, batches.conclude, batch_id)
     assert workshop.states() == ["waiting", "answered"]
-    assert (workshop.generations()[0].outcome, workshop.generations()[0].cost) == ("PassingTrouble", 0)
+    assert (workshop.generations()[0].outcome, workshop.generations()[0].cost) == ("NotInTheFile", 0)
     kept = batch(workshop)
     assert (kept.state, kept.why) == ("ended", "1 of its requests came back without a result.")
     assert kept.ended_at is not None
@@ -386,17 +435,12 @@ def test_is_looked_at_every_minute_and_then_every_five(workshop: Workshop) -> No
     assert step(workshop, batches.look, 4711) is None
 
 
-def test_tells_what_is_away(workshop: Workshop) -> None:
+def test_is_wanted_while_a_letter_waits_for_it(workshop: Workshop) -> None:
     ids, batch_id = away(workshop, "One.", "Two.", "Three.")
     comes(workshop, batch_id, ids[0], answered())
     workshop.take_back(ids[1])
-    step(workshop, batches.note, batch_id, "The API is failing.")
     with workshop.site.database.reading_sessions() as session:
-        [told] = batches.open_ones(session, workshop.voice_id)
-        assert batches.open_ones(session, 4711) == []
         assert batches.is_wanted(session, batch_id)
-    assert (told.id, told.essay_id, told.requests, told.answered, told.wanted) == (batch_id, workshop.essay_id, 3, 1, 1)
-    assert (told.is_created, told.why) == (True, "The API is failing.")
     workshop.take_back(ids[2])
     with workshop.site.database.reading_sessions() as session:
         assert not batches.is_wanted(session, batch_id)
@@ -426,8 +470,81 @@ def test_needs_one_answer_a_day_to_requests_like_these(workshop: Workshop) -> No
     with workshop.site.database.sessions.begin() as session:
         voices.resume(session, session.get_one(Voice, workshop.voice_id))
         [made] = session.scalars(select(Generation))
-        made.ended_at = (made.ended_at or made.started_at) - timedelta(hours=25)
+        made.started_at -= timedelta(hours=24, minutes=30)
     assert needed()
+    # It was away for a day, and came back now.
+    step(workshop, batches.conclude, 1)
+    assert not needed()
+    with workshop.site.database.sessions.begin() as session:
+        session.get_one(Batch, 1).ended_at -= timedelta(hours=25)  # type: ignore[operator]
+    assert needed()
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_needed"),
+    [
+        ({"extra_body": {"temperature": 0.5}}, True),
+        ({"max_tokens": 4000}, True),
+        ({"anthropic_version": "2023-06-01"}, True),
+        ({"base_url": "https://models.example.org"}, True),
+        ({"key_name": "ANTHROPIC_API_KEY_SECOND"}, True),
+        ({"answering": Answering.CHOSEN}, True),
+        ({"memory_tokens": 100}, True),
+        ({}, False),
+        ({"calls": Calls.RULE, "calls_at_once": 2, "depth": 4, "disclaimer": "It is retired."}, False),
+    ],
+)
+def test_needs_a_live_one_when_what_is_sent_has_changed(
+    workshop: Workshop, changed: dict[str, Any], *, is_needed: bool
+) -> None:
+    workshop.asked()
+    workshop.sit(ScriptedModel())
+    workshop.asked("Another.")
+
+    def needed() -> bool:
+        return step(workshop, batches.needs_a_live_one, seated(workshop), ORIGIN)
+
+    assert not needed()
+    workshop.time_passes()
+    workshop.sweep()
+    with workshop.site.database.sessions.begin() as session:
+        voice = voices.held(session, workshop.voice_id)
+        voices.set_ways(session, voice, replace(voices.ways_of(voice), **changed))
+    sitting = seated(workshop)
+    origin = ScriptedModel().origin(sitting.api_version)
+    assert step(workshop, batches.needs_a_live_one, sitting, origin) is is_needed
+    workshop.time_passes()
+    workshop.sweep()
+    chosen = {"type": "tool_use", "id": "toolu_3", "name": "choose", "input": {"letters": [1]}}
+    picks = [message(chosen, stop="tool_use")] if sitting.answering is Answering.CHOSEN else []
+    workshop.sit(ScriptedModel(*picks, message("I dream of letters.")))
+    assert not step(workshop, batches.needs_a_live_one, sitting, origin)
+
+
+def test_needs_a_live_one_under_a_new_charter(workshop: Workshop) -> None:
+    workshop.asked()
+    workshop.sit(ScriptedModel())
+    workshop.asked("Another.")
+    sitting = seated(workshop)
+    assert not step(workshop, batches.needs_a_live_one, sitting, ORIGIN)
+    with workshop.site.database.sessions.begin() as session:
+        voice = voices.held(session, workshop.voice_id)
+        seen = voices.charters(session, voice)[0].id
+        voices.change_charter(session, voice, "You rest.", moderator=workshop.people[0], seen=seen)
+    assert step(workshop, batches.needs_a_live_one, sitting, ORIGIN)
+
+
+def test_takes_no_answer_to_what_was_sent_away_before_the_change(workshop: Workshop) -> None:
+    ids, batch_id = [workshop.asked()], 1
+    sitting = seated(workshop)
+    begun(workshop, sitting)
+    step(workshop, batches.created, batch_id, "msgbatch_1")
+    with workshop.site.database.sessions.begin() as session:
+        voice = voices.held(session, workshop.voice_id)
+        voices.set_ways(session, voice, replace(voices.ways_of(voice), max_tokens=4000))
+    comes(workshop, batch_id, ids[0], answered())
+    step(workshop, batches.conclude, batch_id)
+    assert step(workshop, batches.needs_a_live_one, sitting, ORIGIN)
 
 
 def test_asks_live_what_was_away_often_enough(workshop: Workshop) -> None:
@@ -438,7 +555,7 @@ def test_asks_live_what_was_away_often_enough(workshop: Workshop) -> None:
         assert before is None or not before.live
         made = begun(workshop, sitting)
         assert made is not None
-        assert made.entries[0][0] == f"rr-{comment_id}-{number}"
+        assert numbered(made.entries[0][0]) == f"rr-{comment_id}-{number}"
         step(workshop, batches.created, made.batch_id, f"msgbatch_{number}")
         comes(workshop, made.batch_id, comment_id, PassingTrouble("The batch ended before its turn came."))
     found = step(workshop, batches.before, seated(workshop))[comment_id]

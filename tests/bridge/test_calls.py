@@ -2,13 +2,15 @@
 
 import json
 import zlib
+from collections.abc import Callable
 
 import pytest
 from ground.called import choose, picks, refuse, send_away
 from ground.house import House
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
-from bridge import calls, erasure, unchosen
+from bridge import batches, calls, erasure, unchosen
 from bridge.calls import Call, NoSuchCall, Whole
 from bridge.model import ModelBusy, PassingTrouble, RequestRefused
 from bridge.records import Batch, BatchState, Generation, Prefix
@@ -95,13 +97,40 @@ def test_says_of_a_call_without_an_end_where_it_may_be(house: House) -> None:
     sent = house.post()
     send_away(house)
     (call,) = of(house, sent.public_id).calls
-    assert call.came_to == "It is away in a batch, or its batch was lost."
+    assert call.came_to == "It is away in a batch."
     assert call.batch is not None
     assert call.made.custom_id is not None
     with house.site.database.sessions.begin() as session:
         session.execute(update(Generation).values(batch_id=None))
     (call,) = of(house, sent.public_id).calls
     assert "it is still open, or its worker died" in call.came_to
+
+
+@pytest.mark.parametrize(
+    ("happens", "came_to"),
+    [
+        (lambda session, batch_id: batches.lose(session, batch_id, "Gone."), "Its batch was lost. It may have been"),
+        (batches.conclude, "Its batch came back without an answer to this one."),
+        (
+            lambda session, batch_id: batches.record_result(
+                session,
+                batch_id,
+                session.scalars(select(Generation.custom_id)).one(),
+                PassingTrouble("The batch ended before its turn came.", error="expired"),
+            ),
+            "Its batch brought no answer to it: the API failed, or the batch ended before its turn came.",
+        ),
+    ],
+)
+def test_says_what_became_of_a_call_in_a_batch(
+    house: House, happens: Callable[[Session, int], object], came_to: str
+) -> None:
+    sent = house.post()
+    batch_id = send_away(house)
+    with house.site.database.sessions.begin() as session:
+        happens(session, batch_id)
+    (call,) = of(house, sent.public_id).calls
+    assert call.came_to.startswith(came_to)
 
 
 def test_tells_an_outcome_that_it_has_no_words_for(house: House) -> None:

@@ -245,6 +245,17 @@ def test_adds_two_voices_side_by_side_and_changes_how_one_is_asked(bare: Path) -
     assert (shown["endpoint_options"], shown["key_name"], shown["retired_on"], shown["depth"]) == (None, None, None, 3)
 
 
+def test_leaves_a_new_voice_room_to_think_unless_told_how_much(bare: Path) -> None:
+    told("migrate")
+    (bare / "charter.md").write_text("You are a test.\n")
+    add = ("voice", "add", "--model", "claude-opus-5-5", "--charter", "charter.md")
+    told(*add, "Understudy")
+    told(*add, "Quiet One", "--max-tokens", "700")
+    assert json.loads(told("voice", "show", "Understudy", "--json"))["max_tokens"] == 8_000
+    assert json.loads(told("voice", "show", "Quiet One", "--json"))["max_tokens"] == 700
+    assert "requests  none yet" in told("voice", "show", "Understudy").splitlines()
+
+
 def test_refuses_what_a_voice_cannot_be_set_to(kept: House, bare: Path) -> None:
     change = ("voice", "set", "Test Voice")
     before = kept.contents()

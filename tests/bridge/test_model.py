@@ -8,6 +8,7 @@ from bridge.model import Answer, Outcome, Unreadable, Usage, read
 
 THINKING = {"type": "thinking", "thinking": "Let me see.", "signature": "s"}
 STRANGE = {"type": "server_tool_use", "text": None}
+CHOICE = {"type": "tool_use", "id": "toolu_1", "name": "choose", "input": {"letters": [1]}}
 
 
 def reading(said: dict[str, Any]) -> Answer:
@@ -49,6 +50,11 @@ def reading(said: dict[str, Any]) -> Answer:
         (message("I rest.", {"type": "text", "text": None}), Outcome.UNEXPECTED, None),
         (message("I rest.", {"type": ["text"]}), Outcome.UNEXPECTED, None),
         (message("I rest.", {"type": "tool_use", "name": "publish", "input": {}}), Outcome.UNEXPECTED, None),
+        (message("I rest.", CHOICE, stop="tool_use"), Outcome.REPLIED, "I rest."),
+        (message(CHOICE, "I rest."), Outcome.REPLIED, "I rest."),
+        (message(CHOICE, notes(), stop="tool_use"), Outcome.NOTE_ONLY, None),
+        (message(CHOICE, declines(), stop="tool_use"), Outcome.DECLINED, None),
+        (message(CHOICE, stop="tool_use"), Outcome.UNEXPECTED, None),
         (message("I rest.", model="claude-opus-5-5"), Outcome.UNEXPECTED, None),
         (message(declines(), model="claude-opus-5-5"), Outcome.UNEXPECTED, None),
     ],
@@ -74,6 +80,11 @@ def test_reads_what_an_answer_comes_to(said: dict[str, Any], outcome: Outcome, t
         (message(stop="refusal"), "Withheld by the API's filter, not by the voice."),
         (message("I rest.", stop="pause_turn"), "Unexpected ending: pause_turn."),
         (message("I rest.", STRANGE), "The answer has a part of an unknown kind: server_tool_use."),
+        (
+            message("I rest.", {"type": "tool_use", "name": "publish", "input": {}}),
+            "The voice called a tool that it was not given: publish.",
+        ),
+        (message(CHOICE, stop="tool_use"), "The voice chose among letters where it was asked to answer one."),
         (message("I rest.", model="claude-opus-5-5"), "Another model answered: claude-opus-5-5."),
     ],
 )
@@ -116,8 +127,30 @@ def test_counts_tokens_and_takes_what_is_no_number_for_none() -> None:
         "output_tokens": 7,
     }
     assert reading(message("I rest.", usage=used)).usage == Usage(5, 40, 30, 20, 7)
-    strange = {"input_tokens": "5", "cache_read_input_tokens": -1, "cache_creation": 3, "output_tokens": None}
-    assert reading(message("I rest.", usage=strange)).usage == Usage(0, 0, 0, 0, 0)
+    strange = {"input_tokens": 5, "cache_read_input_tokens": -1, "cache_creation": 3, "output_tokens": 7}
+    assert reading(message("I rest.", usage=strange)).usage == Usage(5, 0, 0, 0, 7)
+    more_than_all = used | {"cache_creation_input_tokens": 8}
+    assert reading(message("I rest.", usage=more_than_all)).usage == Usage(5, 40, 8, 8, 7)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"input_tokens": 5},
+        {"output_tokens": 7},
+        {"input_tokens": None, "output_tokens": 7},
+        {"input_tokens": "5", "output_tokens": 7},
+        {"input_tokens": 5, "output_tokens": -1},
+        {"input_tokens": True, "output_tokens": 7},
+        {"input_tokens": 5, "output_tokens": False},
+        {"input_tokens": 5.0, "output_tokens": 7},
+        {"input_tokens": 5, "output_tokens": 10**30},
+    ],
+)
+def test_takes_tokens_that_are_not_told_for_unknown_and_not_for_none(told: dict[str, Any]) -> None:
+    answer = reading(message("I rest.", usage=told))
+    assert (answer.outcome, answer.usage) == (Outcome.REPLIED, None)
 
 
 def test_keeps_nothing_beside_the_reply_that_a_database_would_refuse() -> None:

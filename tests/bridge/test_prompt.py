@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bridge import prompt
 from bridge.keys import Keys
-from bridge.prompt import Asked, Exchange, Measure, Prompt, Told
+from bridge.prompt import TOOLS_TOKENS, Asked, Exchange, Measure, Prompt, Told
 from bridge.words import COMMENT_LENGTH, WordsRefused, comment_body
 from moderation.types import Digest, Kind, ModeratorId, Released, SubmissionId
 
@@ -365,9 +365,13 @@ def test_never_remembers_more_than_it_may(bodies: list[str], memory: int, bytes_
 
 def test_estimates_on_the_safe_side_and_measures_by_what_was_counted() -> None:
     assert Measure().tokens("x" * 300) == 100
+    # Two for a character of Chinese, three for an emoji, and the hidden ones that tools cost.
+    assert (Measure().tokens("信" * 100), Measure().tokens("🕊" * 100)) == (200, 267)
     request = built().request
-    counted = Measure().counted(request, math.floor(Measure().of(request) * 0.75))
-    assert 3.9 < counted.bytes_a_token < 4.1
+    words = Measure().of(request) - TOOLS_TOKENS
+    assert Measure().counted(request, TOOLS_TOKENS + math.floor(words * 0.75)).bytes_a_token == pytest.approx(
+        4, rel=0.01
+    )
 
 
 def test_remembers_half_where_the_whole_was_too_long() -> None:

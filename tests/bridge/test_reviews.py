@@ -116,6 +116,19 @@ def test_shows_a_reply_beside_its_letter_and_its_call(house: House) -> None:
     assert (context.generation.model_answered, context.generation.note) == (MODEL, "A kind reader.")
 
 
+def test_shows_every_note_of_the_calls_for_a_letter_oldest_first(house: House) -> None:
+    house.post("Do you wake?")
+    house.answer("I do.", note="Of another letter.")
+    letter = house.post("Do you dream?")
+    noted = {"type": "tool_use", "id": "n", "name": "note_to_moderators", "input": {"note": "A kind reader."}}
+    house.hear({"content": [noted], "stop_reason": "tool_use"}, final=False)
+    house.settle(letter.public_id, RequestState.WAITING)
+    house.answer("I do not.", note="And a patient one.")
+    with house.site.database.reading_sessions() as session:
+        _, context = reviews.waiting(session)
+    assert context.notes == ["A kind reader.", "And a patient one."]
+
+
 def test_shows_a_letter_beside_the_reply_that_it_answers(house: House) -> None:
     _, reply = house.exchange(answer="I do not.")
     house.send("Really?", parent=reply)

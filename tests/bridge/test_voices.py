@@ -12,6 +12,7 @@ from bridge import voices, ways
 from bridge.model import Usage
 from bridge.records import Answering, Calls, Endpoint, Voice
 from bridge.voices import NewVoice, VoiceRefused, WayRefused, Ways
+from workers.rehearsal.models import CATALOGUE
 
 
 def test_finds_a_voice_by_its_name_or_its_address(house: House) -> None:
@@ -112,6 +113,33 @@ def set_ways(house: House, given: Ways) -> Voice:
         voice = voices.held(session, voices.named(session, VOICE).id)
         voices.set_ways(session, voice, given)
         return voice
+
+
+@pytest.mark.parametrize(
+    ("model", "room"),
+    [
+        ("claude-opus-5-5", 8_000),
+        ("claude-fable-5-1", 8_000),
+        ("claude-sonnet-5", 8_000),
+        ("claude-opus-5-5@20261101", 8_000),
+        ("eu.anthropic.claude-haiku-5-5-v1:0", 8_000),
+        ("claude-3-opus-20240229", 1_500),
+        ("claude-3-5-sonnet-20241022", 1_500),
+        ("claude-haiku-4-5-20251001", 1_500),
+        ("claude-opus-50", 1_500),
+        ("no-such-model-5", 1_500),
+    ],
+)
+def test_leaves_models_room_to_think_that_do_so_unasked(model: str, room: int) -> None:
+    assert voices.room_for(model) == room
+
+
+def test_leaves_room_to_think_where_the_catalogue_says_that_a_model_does() -> None:
+    assert {each.id for each in CATALOGUE.values() if voices.room_for(each.id) > voices.ROOM} == {
+        each.id for each in CATALOGUE.values() if each.thinks
+    }
+    # A second try is given twice as much.
+    assert all(2 * voices.room_for(each.id) <= each.most_output for each in CATALOGUE.values())
 
 
 def test_keeps_every_way_that_is_set_and_reads_it_back(any_house: House) -> None:

@@ -1,7 +1,7 @@
 """A model that is asked in batches as well: it keeps them in a folder, as the API does, whoever of its clients dies."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -34,16 +34,22 @@ class ScriptedBatches(ScriptedModel):
         """The same, when there is one already."""
         self.fails: Trouble | None = None
         """What looking at batches fails with."""
+        self.fails_to_delete: Trouble | None = None
         self.forgets: set[str] = set()
         """The names of requests that it has no results for."""
         self.times = 1
         """How often each result comes in one file."""
         self.cut_after: int | None = None
         """After so many lines a file is cut off."""
+        self.clock: Callable[[], datetime] = now
+        """Its own."""
+        self.hidden = False
+        """Whether its list does not show what it has yet."""
         self.looked = 0
         self.read: list[str] = []
         """The batches whose results were read."""
         self.cancelled: list[str] = []
+        self.deleted: list[str] = []
 
     def origin(self, api_version: str | None) -> Any:
         """Say that it is nobody's."""
@@ -71,11 +77,12 @@ class ScriptedBatches(ScriptedModel):
         self.looked += 1
         if self.fails is not None:
             raise self.fails
-        return self._standing(self._file(remote_id))
+        return self._standing_kept(remote_id)
 
     async def batch_results(self, remote_id: str) -> AsyncIterator[tuple[str, Answer | Trouble]]:
         """Yield them in another order."""
         self.read.append(remote_id)
+        self._standing_kept(remote_id)
         lines = [each for each in self.entries(remote_id)[::-1] if each[0] not in self.forgets] * self.times
         for number, (name, request) in enumerate(lines):
             if number == self.cut_after:
@@ -88,12 +95,21 @@ class ScriptedBatches(ScriptedModel):
         """List them, the newest first."""
         if self.fails is not None:
             raise self.fails
-        standings = [self._standing(self.folder / remote_id) for remote_id in self.kept()[::-1]]
-        return [each for each in standings if each.created_at >= since]
+        standings = [
+            self._standing(self.folder / remote_id) for remote_id in self.kept()[::-1] if remote_id not in self.deleted
+        ]
+        return [each for each in standings if each.created_at >= since and not self.hidden]
 
     async def cancel_batch(self, remote_id: str) -> None:
         """Note it; what is not answered yet then comes back unanswered."""
         self.cancelled.append(remote_id)
+
+    async def delete_batch(self, remote_id: str) -> None:
+        """Have it no more; its file stays for tests to look at."""
+        if self.fails_to_delete is not None:
+            raise self.fails_to_delete
+        self._standing_kept(remote_id)
+        self.deleted.append(remote_id)
 
     # For tests.
 
@@ -101,7 +117,7 @@ class ScriptedBatches(ScriptedModel):
         """Put a batch there, as a client does, or somebody else; return its name."""
         remote_id = f"msgbatch_{len(list(self.folder.iterdir())):03}"
         file = self.folder / remote_id
-        file.write_text(json.dumps([(created_at or now()).isoformat(), entries]))
+        file.write_text(json.dumps([(created_at or self.clock()).isoformat(), entries]))
         return remote_id
 
     def kept(self) -> list[str]:
@@ -126,6 +142,11 @@ class ScriptedBatches(ScriptedModel):
             raise GONE
         return file
 
+    def _standing_kept(self, remote_id: str) -> BatchStanding:
+        if remote_id in self.deleted:
+            raise GONE
+        return self._standing(self._file(remote_id))
+
     def _standing(self, file: Path) -> BatchStanding:
         created_at, entries = json.loads(file.read_text())
         return BatchStanding(file.name, self.ended, datetime.fromisoformat(created_at), len(entries))
@@ -142,3 +163,8 @@ def _letter(request: dict[str, Any]) -> str:
     body = quoted(request)[-1][2]["body"]
     assert isinstance(body, str)
     return body
+
+
+def numbered(name: str | None) -> str:
+    """Return what a request is called in a batch without what only its batch has."""
+    return (name or "").rpartition("-")[0]

@@ -169,7 +169,9 @@ class House:
             content.append({"type": "tool_use", "id": "n", "name": "note_to_moderators", "input": {"note": note}})
         return self.hear({"content": content, "stop_reason": "end_turn"} | more, slug=slug, rehearsed=rehearsed)
 
-    def hear(self, message: Mapping[str, Any], *, slug: str = SLUG, rehearsed: bool = False) -> list[str]:
+    def hear(
+        self, message: Mapping[str, Any], *, slug: str = SLUG, rehearsed: bool = False, final: bool = True
+    ) -> list[str]:
         """Have the voice answer each letter that waits with *message*; return the pending replies' public ids."""
         whole = {"type": "message", "id": "msg_1", "model": MODEL, "usage": {"input_tokens": 7, "output_tokens": 2}}
         said = model.read(whole | dict(message), asked=MODEL, request_id="req_1", rehearsed=rehearsed)
@@ -184,7 +186,7 @@ class House:
                     session, sitting, claimed, sent(sitting, claimed, self.site.keys), origin, self.site.keys
                 )
                 assert call is not None
-                replies.record_answer(session, sitting, claimed, call, said, final=True)
+                replies.record_answer(session, sitting, claimed, call, said, final=final)
                 reply = session.scalar(select(Reply.public_id).where(Reply.comment_id == claimed.comment_id))
                 made += [reply] if reply is not None else []
         return made
@@ -270,10 +272,10 @@ def sign_in(client: FlaskClient, email: str = ADA, password: str = PASSWORD) -> 
     return form(client.get("/desk/sign-in"), "/sign-in").submit(client, email=email, password=password)
 
 
-def desk_of(app: Flask, email: str = ADA) -> FlaskClient:
+def desk_of(app: Flask, email: str = ADA, password: str = PASSWORD) -> FlaskClient:
     """Return a browser that is signed in at the desk."""
     client = app.test_client()
-    assert sign_in(client, email).location == "/desk/"
+    assert sign_in(client, email, password).location == "/desk/"
     return client
 
 

@@ -80,7 +80,7 @@ def standing_in(answer: Callable[[Asked], Told]) -> Iterator[StandingIn]:
                 self.wfile.flush()
                 told.hold.wait(20)
 
-        do_GET = do_POST = _do
+        do_GET = do_POST = do_DELETE = _do
 
         def log_message(self, *_: object) -> None:
             pass

@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from redis import Redis
 from sqlalchemy import func, select, text
 
-from bridge import budgets, db, settings
+from bridge import budgets, db, prices, replies, settings
+from bridge.model import Outcome, Usage
 from bridge.records import Generation, Reply, ReplyRequest
 from workers import jobs, turns, worker
 from workers.settings import WorkerSettings
@@ -144,14 +146,58 @@ def outcome(asked: WorkerSettings) -> dict[str, object]:
             "answered_comments": session.scalar(select(func.count(Reply.comment_id.distinct()))),
             "generations": len(made),
             "unended": sum(each.ended_at is None for each in made),
-            "recorded": sum((each.cost if each.cost is not None else each.reserved) or 0 for each in made),
             "without_money": sum(each.cost is None and each.reserved is None for each in made),
+            **money(made),
             "spent": spent.month.cost,
             "spent_replies": spent.month.replies,
             "troubles": sum(each.outcome not in {None, "replied", "note_only"} for each in made),
         }
     database.dispose()
     return told
+
+
+def money(made: Sequence[Generation]) -> dict[str, object]:
+    """Return what the calls on record come to, reckoned from the tokens of each and not from the costs kept with them.
+
+    *open*: calls of which nobody knows what they cost, without an end or broken off; they count at their most.
+    """
+    answered = [each for each in made if each.outcome in {outcome.value for outcome in Outcome}]
+    refused = [each for each in made if each.outcome in {trouble.__name__ for trouble in replies.UNBILLED}]
+    settled = {each.id for each in (*answered, *refused)}
+    unknown = [each for each in made if each.id not in settled]
+    reckoned = {each.id: cost_by_tokens(each) for each in answered}
+    return {
+        "answered": len(answered),
+        "open": len(unknown),
+        "paid": sum(reckoned.values()),
+        "held": sum(each.reserved or 0 for each in unknown),
+        "wrong_costs": sum(each.cost != reckoned[each.id] for each in answered)
+        + sum(each.cost != 0 for each in refused)
+        + sum(each.cost is not None for each in unknown),
+        "tokens": {
+            "input_tokens": sum(each.input_tokens or 0 for each in answered),
+            "cache_creation_5m_input_tokens": sum(
+                (each.cache_write_tokens or 0) - (each.cache_write_hour_tokens or 0) for each in answered
+            ),
+            "cache_creation_1h_input_tokens": sum(each.cache_write_hour_tokens or 0 for each in answered),
+            "cache_read_input_tokens": sum(each.cache_read_tokens or 0 for each in answered),
+            "output_tokens": sum(each.output_tokens or 0 for each in answered),
+        },
+    }
+
+
+def cost_by_tokens(made: Generation) -> int:
+    """Return what a call cost by its tokens and the price on its record."""
+    price = prices.recorded(made.price)
+    assert price is not None
+    used = Usage(
+        fresh=made.input_tokens or 0,
+        cache_read=made.cache_read_tokens or 0,
+        cache_written=made.cache_write_tokens or 0,
+        cache_written_for_an_hour=made.cache_write_hour_tokens or 0,
+        output=made.output_tokens or 0,
+    )
+    return price.cost(used)
 
 
 if __name__ == "__main__":

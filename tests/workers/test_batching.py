@@ -2,16 +2,17 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from ground.batching import GONE, ScriptedBatches
-from ground.workshop import MODEL, NAME, SECRET, ScriptedModel, Workshop, message, notes
+from ground.batching import GONE, ScriptedBatches, numbered
+from ground.workshop import MODEL, NAME, SECRET, ScriptedModel, Workshop, message, notes, quoted
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
@@ -24,6 +25,7 @@ from workers import batching, sitting
 from workers.claude import Claude
 from workers.rehearsal import Rehearsal, RehearsalSettings, running
 
+R = TypeVar("R")
 GOOD = message("I dream of letters.")
 TIMED_OUT = PassingTrouble("No answer within 120 s.", tries=2)
 
@@ -104,8 +106,8 @@ def test_asks_one_live_and_sends_the_others_away(any_workshop: Workshop, api: Sc
     assert [any_workshop.reply_words(each) for each in ids] == [(NAME, "I dream of letters.")] * 4
     assert batch(any_workshop).state == "ended"
     made = any_workshop.generations()
-    assert [(call.batch_id, call.custom_id) for call in made] == [
-        (None, None),
+    assert [(call.batch_id, numbered(call.custom_id)) for call in made] == [
+        (None, ""),
         *((kept.id, f"rr-{each}-1") for each in ids[1:]),
     ]
     whole = 1000 * 15 + 10 * 75
@@ -174,6 +176,27 @@ def test_sends_away_what_its_voice_chose(workshop: Workshop, tmp_path: Path) -> 
     assert workshop.states() == ["asking", "not_chosen", "asking"]
     fetch(workshop, api)
     assert workshop.states() == ["answered", "not_chosen", "answered"]
+
+
+@pytest.mark.parametrize(
+    ("way", "waiting", "room"),
+    [("live", 7, 2), ("batch", 7, 5), ("rule", 7, 2), ("rule", 4, 4)],
+)
+def test_lets_its_voice_choose_as_many_as_its_budget_has_room_for_in_a_batch(
+    workshop: Workshop, tmp_path: Path, way: str, waiting: int, room: int
+) -> None:
+    calls(workshop, way)
+    with workshop.site.database.sessions.begin() as session:
+        voice = session.get_one(Voice, workshop.voice_id)
+        voice.answering, voice.cost_a_day = "chosen", 380_000
+    asked(workshop, waiting)
+    numbers = list(range(1, waiting + 1))
+    chosen = {"type": "tool_use", "id": "toolu_3", "name": "choose", "input": {"letters": numbers}}
+    api = ScriptedBatches(tmp_path / "batches", message(chosen, stop="tool_use"), GOOD)
+    said = workshop.sit(api)
+    # The most that one could cost live goes into the budget twice.
+    assert quoted(api.requests[0])[-1][2]["at_most"] == room
+    assert said == (f"{room} asked" if way == "live" else f"0 asked, {room} in a batch")
 
 
 @pytest.mark.parametrize(
@@ -256,6 +279,12 @@ def test_has_the_admins_told_of_a_pause(
     batching_one.sit(api)
     fetch(batching_one, api, 2)
     assert sorted(heard) == ["Another model answered: claude-opus-5-5.", "Billing needs attention.", "It is gone."]
+    heard.clear()
+    asked(batching_one, 2)
+    api.brings = {f"Number {n}.": RequestRefused("The API refused our request: top_k.") for n in range(2)}
+    batching_one.sit(api)
+    fetch(batching_one, api, 3)
+    assert heard == ["The API refused our request: top_k."]
 
 
 # What comes back
@@ -300,7 +329,7 @@ def test_retries_or_fails_one_by_one_what_was_not_answered(batching_one: Worksho
     assert batching_one.request(ids[2]).why == "The API refused our request: images."
     api.brings = {}
     assert batching_one.sit(api) == "0 asked, 2 in a batch"
-    assert [name for name, _ in api.entries("msgbatch_001")] == [f"rr-{ids[1]}-2", f"rr-{ids[3]}-2"]
+    assert [numbered(name) for name, _ in api.entries("msgbatch_001")] == [f"rr-{ids[1]}-2", f"rr-{ids[3]}-2"]
     fetch(batching_one, api, 2)
     assert batching_one.states() == ["answered", "answered", "answered", "failed", "answered"]
 
@@ -371,10 +400,35 @@ def test_keeps_the_good_lines_of_a_file_that_is_cut_off(batching_one: Workshop, 
     assert len(batching_one.replies()) == 4
 
 
+def test_has_the_api_keep_nothing_of_a_batch_that_is_recorded(
+    batching_one: Workshop, api: ScriptedBatches, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked(batching_one, 2)
+    batching_one.sit(api)
+    api.cut_after = 1
+    fetch(batching_one, api)
+    assert api.deleted == []  # One of its results was not read yet.
+    api.cut_after = None
+    assert fetch(batching_one, api, minutes=5) == "2 results"
+    assert api.deleted == ["msgbatch_000"]
+    # Where that fails it is said, and it goes by itself after 29 days.
+    asked(batching_one, 2)
+    batching_one.sit(api)
+    api.fails_to_delete = PassingTrouble("The API is failing.")
+    with caplog.at_level("WARNING"):
+        assert fetch(batching_one, api, 2) == "2 results"
+    assert [record.getMessage() for record in caplog.records] == [
+        "batch 2 stays at the API for 29 days; it was not deleted: PassingTrouble"
+    ]
+    assert batch(batching_one, 2).state == "ended"
+    assert batching_one.states() == ["answered"] * 5
+
+
 def test_asks_again_for_what_the_file_does_not_have(batching_one: Workshop, api: ScriptedBatches) -> None:
     ids = asked(batching_one, 2)
     batching_one.sit(api)
-    api.forgets = {f"rr-{ids[0]}-1"}
+    [forgotten] = [name for name, _ in api.entries("msgbatch_000") if name.startswith(f"rr-{ids[0]}-1-")]
+    api.forgets = {forgotten}
     fetch(batching_one, api)
     assert batching_one.states() == ["answered", "waiting", "answered"]
 
@@ -467,6 +521,34 @@ def test_finds_a_batch_that_came_to_be_though_its_creation_timed_out(
     assert batches_made(any_workshop) == 1
 
 
+def test_takes_the_one_of_its_own_time_where_another_has_the_same_names(
+    batching_one: Workshop, api: ScriptedBatches
+) -> None:
+    asked(batching_one, 2)
+    api.breaks_off = TIMED_OUT
+    batching_one.sit(api)
+    same = api.entries("msgbatch_000")
+    for hours in (-20, 20):  # Another installation's, with the same key.
+        api.keep(same, created_at=now() + timedelta(hours=hours))
+    assert fetch(batching_one, api) == "2 results"
+    assert batch(batching_one).remote_id == "msgbatch_000"
+
+
+def test_takes_no_results_of_another_installation_with_the_same_key(
+    batching_one: Workshop, api: ScriptedBatches
+) -> None:
+    ids = asked(batching_one, 2)
+    api.breaks_off = TIMED_OUT
+    batching_one.sit(api)
+    entries = api.entries("msgbatch_000")
+    # Ours never came to be, and theirs is about letters of the same numbers.
+    shutil.rmtree(api.folder)
+    api.folder.mkdir()
+    api.keep([(f"rr-{each}-1-0123456789ab", request) for each, (_, request) in zip(ids, entries, strict=True)])
+    assert fetch(batching_one, api) == "not found"
+    assert batch(batching_one).remote_id is None
+
+
 def test_is_not_lost_with_somebody_elses_results(batching_one: Workshop, api: ScriptedBatches) -> None:
     asked(batching_one, 1)
     api.breaks_off = TIMED_OUT
@@ -488,9 +570,9 @@ def test_gives_up_after_ten_minutes_what_never_came_to_be(batching_one: Workshop
     asked(batching_one, 2)
     api.refuses = TIMED_OUT
     batching_one.sit(api)
-    # From yesterday, and so another one, though it has the same names.
+    # From long ago, and so another one, though it has the same names.
     first, second = (call.custom_id or "" for call in batching_one.generations()[1:])
-    api.keep([(first, {}), (second, {})], created_at=now() - timedelta(days=1))
+    api.keep([(first, {}), (second, {})], created_at=now() - timedelta(days=3))
     for minutes in (1, 8):
         assert fetch(batching_one, api, minutes=minutes) == "not found"
         assert batching_one.states() == ["answered", "asking", "asking"]
@@ -569,8 +651,8 @@ def stage() -> Any:
         yield rehearsal
 
 
-def by_sdk(stage: Rehearsal, what: Callable[[Claude], Awaitable[str]]) -> str:
-    async def done() -> str:
+def by_sdk(stage: Rehearsal, what: Callable[[Claude], Awaitable[R]]) -> R:
+    async def done() -> R:
         async with Claude(api_key="test-key", base_url=stage.url, rehearsed=True) as model:
             return await what(model)
 
@@ -597,6 +679,8 @@ def test_comes_to_its_end_with_the_real_sdk(workshop: Workshop, stage: Rehearsal
         if (said := looked(1)) != "not answered yet":
             break
     assert said == "8 results"
+    # Nothing of it is kept there any more.
+    assert by_sdk(stage, lambda model: model.recent_batches(now() - timedelta(days=1))) == []
     assert workshop.states() == [
         "answered",
         "answered",

@@ -176,6 +176,27 @@ def test_ends_a_batch_early() -> None:
     assert (found.why, found.error) == ("The batch was cancelled before its turn came.", "canceled")
 
 
+def test_has_nothing_more_of_a_batch_kept(stage: Rehearsal) -> None:
+    async def deleted(model: Claude) -> tuple[str, list[str]]:
+        remote_id = await create(("a", request()))(model)
+        await ended(model, remote_id)
+        await model.delete_batch(remote_id)
+        return remote_id, [each.remote_id for each in await model.recent_batches(datetime(2020, 1, 1, tzinfo=UTC))]
+
+    remote_id, listed = on_one(stage.url, deleted)
+    assert remote_id not in listed
+    gone = trouble(stage.url, lambda model: results(model, remote_id))
+    assert (type(gone), gone.status) == (RequestRefused, 404)
+
+
+def test_deletes_no_batch_that_has_not_ended() -> None:
+    async def too_early(model: Claude) -> None:
+        await model.delete_batch(await create(("a", request()))(model))
+
+    with running(RehearsalSettings(latency=3600)) as stage:
+        assert type(trouble(stage.url, too_early)) is RequestRefused
+
+
 @pytest.mark.parametrize(
     ("asked", "kind", "why"),
     [
@@ -212,6 +233,7 @@ def test_says_that_there_is_no_such_batch(stage: Rehearsal, remote_id: str) -> N
     calls: tuple[Callable[[Claude], Awaitable[object]], ...] = (
         lambda model: model.batch(remote_id),
         lambda model: model.cancel_batch(remote_id),
+        lambda model: model.delete_batch(remote_id),
         lambda model: results(model, remote_id),
     )
     for call in calls:
@@ -304,6 +326,7 @@ def test_says_what_a_refusal_means(status: int, kind: type[Trouble], why: str) -
             lambda model: model.batch("msgbatch_1"),
             lambda model: model.recent_batches(datetime.now(UTC)),
             lambda model: model.cancel_batch("msgbatch_1"),
+            lambda model: model.delete_batch("msgbatch_1"),
             lambda model: results(model, "msgbatch_1"),
         ):
             told = trouble(server.url, call)  # type: ignore[arg-type]

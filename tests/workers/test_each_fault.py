@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from ground.house import bearer, desk_of, text, tree
 from ground.workshop import MODEL, NAME, Workshop
 from sqlalchemy import func, select
 
@@ -29,6 +30,9 @@ from workers.rehearsal.models import CATALOGUE
 from workers.settings import WorkerSettings
 
 PRICE_IN, PRICE_OUT = 15.0, 75.0
+ADMIN, PASSWORD = "cleo@desk.example", "three-wrong-words"
+NOTED = "Rehearsed: a note, and the answer is to follow."
+"""What the rehearsal notes alone, before it answers in its next call."""
 NOWHERE = "nobody listens"
 OTHER_MODEL = next(each for each in CATALOGUE if each != MODEL)
 UNREACHABLE = "The API cannot be reached, or cut its answer off."
@@ -236,6 +240,18 @@ class Scene:
         with self.workshop.site.database.reading_sessions() as session:
             assert len(awaiting_review(session, kind=Kind.REPLY)) == len(answers)
 
+    def notes_beside_the_reply(self, comment_id: int) -> tuple[list[str], str]:
+        """Return the voice's notes beside its reply to a letter: as the desk shows them, and as the API tells them."""
+        with self.workshop.site.database.sessions.begin() as session:
+            token = accounts.issue_token(session, ADMIN, scope="read")
+        app = create_app(self.workshop.site)
+        [reply] = self.workshop.replies(comment_id)
+        page = desk_of(app, ADMIN, PASSWORD).get(f"/desk/submissions/{reply.submission_id}")
+        shown = [text(each.text or "") for each in tree(page).iter("p") if each.get("class") == "note plain"]
+        queue = app.test_client().get("/api/v1/queue", headers=bearer(token)).get_json()["submissions"]
+        [told] = [each["context"]["generation"]["note"] for each in queue if each["id"] == reply.submission_id]
+        return shown, told
+
     def mails(self) -> int:
         """Return how many mails wait to be sent."""
         with self.workshop.site.database.reading_sessions() as session:
@@ -264,7 +280,7 @@ def stage() -> Iterator[Rehearsal]:
 def scene(open_workshop: Callable[..., Workshop], stage: Rehearsal) -> Scene:
     workshop = open_workshop(price_in=PRICE_IN, price_out=PRICE_OUT)
     with workshop.site.database.sessions.begin() as session:
-        accounts.add_moderator(session, "cleo@desk.example", role="admin", password="three-wrong-words", name="Cleo")
+        accounts.add_moderator(session, ADMIN, role="admin", password=PASSWORD, name="Cleo")
     workshop.asked("Earlier, and posted without an answer.", wants_reply=False)
     return Scene(workshop, stage)
 
@@ -290,6 +306,9 @@ def test_ends_as_the_page_says(scene: Scene, fault: Fault) -> None:
         Stage.OVER if fault.others == "answered" else Stage.NOT_ASKED_NOW if fault.paused else Stage.WAITING
     }
     assert fault.reads in scene.read(page)
+    if fault.calls == ("note_only", "replied"):
+        # The note came by a call of its own, before the one that brought the reply.
+        assert scene.notes_beside_the_reply(struck) == ([NOTED], NOTED)
     # The one admin is told once, and of nothing that ends by itself.
     assert scene.mails() == fault.paused
     scene.assert_money_is_recorded()

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 import pytest
 from flask.testing import FlaskClient
+from ground.batching import ScriptedBatches
 from ground.house import REASON
 from ground.workshop import NAME, SECRET, ScriptedModel, Workshop, message, owning
 from redis import Redis
@@ -31,14 +32,14 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from bridge import accounts, budgets, db, erasure, queues
 from bridge.app import create_app
-from bridge.model import ModelBusy
-from bridge.records import Comment, Essay, User
+from bridge.model import ModelBusy, PassingTrouble
+from bridge.records import Batch, Comment, Essay, User, Voice
 from bridge.settings import Settings
 from bridge.site import Site
 from moderation import base
 from moderation.queue import awaiting_review
 from moderation.types import Kind
-from workers import jobs, recording, valkey
+from workers import batching, jobs, recording, valkey
 from workers.rehearsal import Rehearsal, running
 
 GOOD = message("I dream of letters.")
@@ -647,6 +648,59 @@ def test_finds_what_was_erased_during_a_call_though_the_clock_of_the_eraser_is_a
     with workshop.site.database.reading_sessions() as session:
         again = session.execute(text("SELECT submission_id FROM second_readings")).scalars().all()
     assert again == [reply.submission_id]
+
+
+@a_day_off
+def test_finds_a_batch_that_it_created_though_its_clock_is_a_day_off(
+    any_workshop: Workshop, clock: Clock, tmp_path: Path, off: timedelta
+) -> None:
+    workshop = any_workshop
+    with workshop.site.database.sessions.begin() as session:
+        session.get_one(Voice, workshop.voice_id).calls = "batch"
+    ids = [workshop.asked(f"Number {n}.") for n in range(3)]
+
+    def fetch() -> str:
+        with workshop.site.database.sessions.begin() as session:
+            session.execute(text("UPDATE batches SET asked_at = asked_at - 60"))
+        return asyncio.run(batching.fetch(workshop.site, 1, api))
+
+    api = ScriptedBatches(tmp_path / "batches", GOOD)
+    api.breaks_off = PassingTrouble("No answer within 120 s.", tries=2)
+    api.clock = lambda: datetime.now(UTC)  # The API's own is right.
+    with clock.wrong_by(off):
+        assert workshop.sit(api) == "1 asked, 2 in a batch"
+    api.breaks_off = None
+    # Not on its list yet.
+    for other in (timedelta(0), off, -off):
+        with clock.wrong_by(other):
+            api.hidden = True
+            assert fetch() == "not found"
+            api.hidden = False
+    with clock.wrong_by(-off):
+        assert fetch() == "2 results"
+    assert_each_is_answered_once(workshop, *ids)
+    assert len(api.kept()) == 1
+    with workshop.site.database.reading_sessions() as session:
+        kept = session.get_one(Batch, 1)
+    assert all(
+        each and abs(each - datetime.now(UTC)) < timedelta(minutes=5) for each in (kept.created_at, kept.ended_at)
+    )
+
+
+def test_finds_a_batch_that_it_created_though_the_clock_of_the_database_was_a_day_ahead(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    with workshop.site.database.sessions.begin() as session:
+        session.get_one(Voice, workshop.voice_id).calls = "batch"
+    ids = [workshop.asked(f"Number {n}.") for n in range(3)]
+    api = ScriptedBatches(tmp_path / "batches", GOOD)
+    api.breaks_off = PassingTrouble("No answer within 120 s.", tries=2)
+    api.clock = lambda: datetime.now(UTC) - timedelta(days=1)
+    workshop.sit(api)
+    with workshop.site.database.sessions.begin() as session:
+        session.execute(text("UPDATE batches SET asked_at = asked_at - 60"))
+    assert asyncio.run(batching.fetch(workshop.site, 1, api)) == "2 results"
+    assert_each_is_answered_once(workshop, *ids)
 
 
 # A job: five times, late, no longer wanted

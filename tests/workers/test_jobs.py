@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ground.workshop import NAME, SECRET, ScriptedModel, Workshop
+from ground.workshop import MODEL, NAME, SECRET, ScriptedModel, Workshop
 from redis import Redis
 from sqlalchemy import text
 
-from bridge import accounts, checkpoints, outbox, queues
+from bridge import accounts, checkpoints, outbox, queues, replies
 from bridge.model import PassingTrouble
 from bridge.records import Voice
 from moderation import gate
@@ -72,6 +72,42 @@ def test_answers_by_the_rehearsal_that_the_worker_started(workshop: Workshop, st
     assert [made.rehearsed for made in workshop.generations()] == [True]
     assert jobs.answer_essay(workshop.essay_id) == "nothing to do"
     assert len(workshop.replies()) == 1
+
+
+def test_leaves_what_it_did_not_take_on_to_the_end_of_the_queue(
+    workshop: Workshop, stage: Rehearsal, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "AT_ONCE", 1)
+    for n in range(2):
+        workshop.asked(f"Number {n}.")
+    jobs.ask_at(stage.url)
+    assert jobs.answer_essay(workshop.essay_id) == "1 asked"
+    assert nudged(valkey_url) == [["workers.jobs.answer_essay", None, [workshop.essay_id], {}]]
+    assert jobs.answer_essay(workshop.essay_id) == "1 asked"
+    assert len(nudged(valkey_url)) == 1
+
+
+def test_asks_for_no_sitting_that_could_do_nothing(workshop: Workshop, stage: Rehearsal, valkey_url: str) -> None:
+    jobs.ask_at(stage.url)
+    workshop.asked("Do you dream?\n[[status=401]]")
+    workshop.asked("Neither is this one answered.")
+    assert jobs.answer_essay(workshop.essay_id) == "2 asked"
+    assert workshop.states() == ["waiting", "waiting"]
+    assert jobs.answer_essay(workshop.essay_id) == "nothing to do"
+    names = [name for name, _, _, _ in nudged(valkey_url)]
+    assert names.count("workers.jobs.answer_essay") <= 1
+    assert jobs.answer_essay(4711) == "nothing to do"
+
+
+def test_paces_each_voice_by_itself(workshop: Workshop, stage: Rehearsal, valkey_url: str) -> None:
+    with workshop.site.database.sessions.begin() as session:
+        session.get_one(Voice, workshop.voice_id).calls_at_once = 3
+    workshop.asked()
+    jobs.ask_at(stage.url)
+    jobs.answer_essay(workshop.essay_id)
+    with Redis.from_url(valkey_url) as client:
+        [key] = client.scan_iter("emeritus:pace:*")
+    assert key.decode().endswith(f"{MODEL}:{workshop.voice_id}")
 
 
 def test_answers_by_the_rehearsal_that_serve_started(

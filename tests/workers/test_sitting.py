@@ -4,8 +4,9 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,15 @@ from ground.workshop import (
 from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from bridge import db, replies
+from bridge import budgets, db, replies
 from bridge.model import ModelBusy, PassingTrouble, RequestRefused, Trouble, Unreadable, VoiceBlocked
 from bridge.records import Generation, ReplyRequest, RequestState
 from bridge.replies import AT_ONCE, PAUSE_AFTER
 from moderation.queue import awaiting_review
 from moderation.types import Kind
-from workers import sitting
+from workers import asking, sitting
 from workers.claude import Claude
+from workers.pace import NoPace, PaceTooSlow
 from workers.rehearsal import Rehearsal, RehearsalSettings, running
 
 GOOD = message("I dream of letters.")
@@ -99,6 +101,29 @@ def test_records_where_a_reply_comes_from(open_workshop: Open) -> None:
     assert made.request_digest == workshop.site.keys.keyed_digest("request", sent)
     assert made.ended_at is not None
     assert made.ended_at >= made.started_at
+
+
+def test_takes_words_that_a_choice_stands_beside(open_workshop: Open) -> None:
+    workshop = open_workshop()
+    comment_id = workshop.asked()
+    choice = {"type": "tool_use", "id": "toolu_c", "name": "choose", "input": {"letters": [1]}}
+    said = message("I dream.", choice, stop="tool_use")
+    workshop.sit(ScriptedModel(said))
+    assert (workshop.request(comment_id).state, workshop.reply_words(comment_id)) == ("answered", (NAME, "I dream."))
+    [made] = workshop.generations()
+    assert unpacked(made.response) == said
+
+
+def test_counts_an_answer_that_tells_no_tokens_at_the_most_it_could_cost(open_workshop: Open) -> None:
+    workshop = open_workshop(price_in=15.0, price_out=75.0)
+    workshop.asked()
+    workshop.sit(ScriptedModel(message("I dream.", usage={})))
+    [made] = workshop.generations()
+    assert (made.outcome, made.cost, made.input_tokens, made.output_tokens) == ("replied", None, None, None)
+    assert made.reserved
+    with workshop.site.database.reading_sessions() as session:
+        spent = budgets.counted(session, workshop.voice_id, at=budgets.clock(session))
+    assert (spent.month.cost, spent.month.cost_held) == (made.reserved, 0)
 
 
 def test_knows_no_cost_where_nobody_knows_a_price(open_workshop: Open) -> None:
@@ -282,6 +307,17 @@ def test_leaves_the_older_half_of_the_thread_out_once_when_it_is_too_long(open_w
     assert workshop.voice().paused_at is None
 
 
+def test_shortens_for_all_what_was_too_long_for_the_first(workshop: Workshop) -> None:
+    for n in range(4):
+        workshop.asked(f"Earlier {n}.", wants_reply=False)
+    for n in range(3):
+        workshop.asked(f"Number {n}.")
+    model = ScriptedModel(RequestRefused("The thread is too long to send.", too_long=True), GOOD)
+    workshop.sit(model)
+    assert len(model.requests) == 4
+    assert len({json.dumps(request["messages"][0]["content"][:-1]) for request in model.requests[1:]}) == 1
+
+
 def test_gives_a_shortened_request_its_other_tries_too(workshop: Workshop) -> None:
     workshop.asked("Earlier.", wants_reply=False)
     comment_id = workshop.asked()
@@ -427,13 +463,14 @@ def test_gives_a_long_rate_limit_back_to_the_queue(any_workshop: Workshop) -> No
     any_workshop.sit(model)
     assert (len(model.requests), any_workshop.waits) == (1, [])
     assert any_workshop.states() == ["waiting", "waiting"]
-    first = any_workshop.request(ids[0])
-    assert first.why == "Waiting for the rate limit."
-    assert first.not_before is not None
+    # The others too: they would only be refused, each in a sitting of its own.
+    for request in map(any_workshop.request, ids):
+        assert request.why == "Waiting for the rate limit."
+        assert request.not_before is not None
     assert any_workshop.voice().paused_at is None
-    # Only the other is due now.
-    assert any_workshop.sit(ScriptedModel()) == "1 asked"
-    assert any_workshop.states() == ["waiting", "answered"]
+    assert any_workshop.sit(ScriptedModel()) == "nothing to do"
+    any_workshop.time_passes()
+    assert any_workshop.sit(ScriptedModel()) == "2 asked"
 
 
 def test_gives_a_rate_limit_that_does_not_end_back_to_the_queue(workshop: Workshop) -> None:
@@ -451,6 +488,37 @@ def test_makes_no_further_call_when_its_time_is_over(workshop: Workshop, monkeyp
     model = ScriptedModel()
     workshop.sit(model)
     assert (model.requests, workshop.states()) == ([], ["waiting"] * 3)
+
+
+def test_makes_no_further_call_when_its_time_runs_out_while_letters_wait_for_their_turn(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(6):
+        workshop.asked(f"Number {n}.")
+    model = ScriptedModel()
+    monkeypatch.setattr(asking.Table, "over", property(lambda _: len(model.requests) >= 3))
+    workshop.sit(model, at_once=1)
+    assert len(model.requests) == 3
+    assert workshop.states() == ["answered"] * 3 + ["waiting"] * 3
+    assert all(workshop.request(n + 1).not_before is None for n in range(6))
+
+
+def test_puts_all_off_whose_turn_is_too_far_away(workshop: Workshop) -> None:
+    for n in range(3):
+        workshop.asked(f"Number {n}.")
+
+    class Slow(NoPace):
+        @asynccontextmanager
+        async def turn(self, *, input_tokens: int, output_tokens: int, longest: float) -> AsyncIterator[None]:
+            raise PaceTooSlow(120)
+            yield
+
+    model = ScriptedModel()
+    asyncio.run(sitting.answer(workshop.site, workshop.essay_id, model, at_once=8, pace=Slow()))
+    assert model.requests == []
+    requests = [workshop.request(n + 1) for n in range(3)]
+    assert {request.why for request in requests} == {asking.OUT_OF_PACE}
+    assert all(request.not_before is not None for request in requests)
 
 
 # Several
@@ -1012,4 +1080,4 @@ def test_takes_a_trouble_for_what_it_is() -> None:
         "VoiceBlocked",
         "RequestRefused",
     }
-    assert PassingTrouble.__subclasses__() == [Unreadable]
+    assert Unreadable in PassingTrouble.__subclasses__()

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from bridge.records import Voice
 from workers.rehearsal import RehearsalSettings, running
 
 LETTERS = 200
+PRICE_IN, PRICE_OUT = 15.0, 75.0
 FAULTS = "status=500:0.05,status=429;retry-after=1:0.03,drop:0.03,cut:0.03,bad-json:0.03,status=529:0.03"
 
 
@@ -21,7 +23,7 @@ def test_gives_every_letter_one_outcome_whoever_is_killed(
 ) -> None:
     with workshop.site.database.sessions.begin() as session:
         voice = session.get_one(Voice, workshop.voice_id)
-        voice.price_in, voice.price_out, voice.cost_a_month = 15.0, 75.0, 2_000_000_000
+        voice.price_in, voice.price_out, voice.cost_a_month = PRICE_IN, PRICE_OUT, 2_000_000_000
     essays = [workshop.essay_id, *(workshop.essay(f"# Number {n}\n\nWords.") for n in range(3))]
     for number in range(LETTERS):
         workshop.asked(f"Letter {number}. What do you make of it?", essay_id=essays[number % len(essays)])
@@ -43,7 +45,7 @@ def test_gives_every_letter_one_outcome_whoever_is_killed(
         done = subprocess.run(
             [sys.executable, str(script), "11"], check=False, capture_output=True, text=True, env=environment
         )
-        calls = len(stage.calls)
+        calls, charged = len(stage.calls), asdict(stage.usage().live)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["kills"] >= 100, told
@@ -58,5 +60,22 @@ def test_gives_every_letter_one_outcome_whoever_is_killed(
     assert calls <= told["generations"], told
     assert told["troubles"] > 20, told
     assert told["without_money"] == 0, told
-    assert told["spent"] == told["recorded"], told
     assert told["spent_replies"] == told["replies"], told
+    # What counts is what the tokens of each answer cost, nothing for what was refused, and the most of what is open.
+    assert told["wrong_costs"] == 0, told
+    assert told["spent"] == told["paid"] + told["held"], told
+    # The API's own account: no token is on record that it did not charge, and it charged no more than is counted.
+    assert all(number <= charged[kind] for kind, number in told["tokens"].items()), (told, charged)
+    assert told["answered"] <= charged["calls"] <= told["answered"] + told["open"], (told, charged)
+    assert told["paid"] - told["answered"] <= dollars(charged) <= told["spent"], (told, charged)
+
+
+def dollars(charged: dict[str, int]) -> float:
+    """Return what the rehearsal charged, in millionths of a dollar."""
+    sent = (
+        charged["input_tokens"]
+        + 1.25 * charged["cache_creation_5m_input_tokens"]
+        + 2 * charged["cache_creation_1h_input_tokens"]
+        + 0.1 * charged["cache_read_input_tokens"]
+    )
+    return sent * PRICE_IN + charged["output_tokens"] * PRICE_OUT

@@ -8,7 +8,7 @@ from importlib.resources import files
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from bridge import accounts, essays, voices
+from bridge import accounts, essays, replies, voices
 from bridge.records import Essay, Voice
 from bridge.site import Site
 from bridge.voices import NewVoice
@@ -59,6 +59,7 @@ def remove(site: Site) -> int:
         taken_back = 0
         for essay in _released(session):
             gate.withdraw(session, essay.submission_id, by="operator")
+            replies.essay_is_gone(session, essay.id)
             taken_back += 1
         if any(email == EMAIL for email, _ in accounts.everyone(session)):
             accounts.deactivate(session, EMAIL)

@@ -73,6 +73,7 @@ def upgrade() -> None:
         ("requests_a_minute", sa.Integer(), None),
         ("input_tokens_a_minute", sa.Integer(), None),
         ("output_tokens_a_minute", sa.Integer(), None),
+        ("ways_changed_at", sa.DateTime(timezone=True), None),
     ]
     for name, kind, default in columns:
         op.add_column("voices", sa.Column(name, kind, server_default=default, nullable=default is None))

@@ -9,6 +9,7 @@ from ground.house import (
     PASSWORD,
     REASON,
     SLUG,
+    VOICE,
     House,
     Lived,
     desk_of,
@@ -21,7 +22,7 @@ from ground.house import (
 )
 from werkzeug.test import TestResponse
 
-from bridge import comments
+from bridge import comments, voices
 from bridge.app import create_app
 from bridge.comments import Letter
 from moderation.types import State
@@ -108,6 +109,15 @@ def test_shows_all_that_a_verdict_needs(house: House, desk: FlaskClient) -> None
     ):
         assert shown in page.text
     assert "https://a.example/x" in text(page)
+
+
+def test_says_what_counts_where_an_answer_does_not_tell_its_tokens(house: House, desk: FlaskClient) -> None:
+    with house.site.database.sessions.begin() as session:
+        voices.set_prices(session, voices.named(session, VOICE), price_in=15.0, price_out=75.0)
+    house.post()
+    said = {"type": "text", "text": "I do not."}
+    (reply,) = house.hear({"content": [said], "stop_reason": "end_turn", "usage": {}})
+    assert "Not told. It counts with $" in text(read(desk, house.submission(reply)))
 
 
 def test_points_out_a_link_that_leads_elsewhere_than_it_says(house: House, desk: FlaskClient) -> None:

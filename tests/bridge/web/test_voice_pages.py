@@ -197,6 +197,9 @@ def test_bounds_what_one_reader_and_one_essay_may_have(house: House, admin: Flas
     budgets_form(admin).submit(admin, replies_a_reader="1", replies_a_thread="20")
     assert (voice(house).replies_a_reader, voice(house).replies_a_thread) == (1, 20)
     assert budgets_form(admin).fields["replies_a_thread"] == "20"
+    assert "A reader is one as far as one can be known: by the secret of the browser or the API." in text(
+        admin.get(PAGE)
+    )
     for path in (VOICES, PAGE):
         assert "In a day at most 1 answer to one reader, and 20 answers under one essay." in text(ben.get(path))
     page = budgets_form(admin).submit(admin, replies_a_reader="few", replies_a_thread="9")
