@@ -13,7 +13,7 @@ from workers.rehearsal import RehearsalSettings, running
 
 LETTERS = 200
 PRICE_IN, PRICE_OUT = 15.0, 75.0
-FAULTS = "status=500:0.05,status=429;retry-after=1:0.03,drop:0.03,cut:0.03,bad-json:0.03,status=529:0.03"
+FAULTS = "status=500:0.07,status=429;retry-after=1:0.03,drop:0.03,cut:0.03,bad-json:0.03,status=529:0.01"
 
 
 @pytest.mark.slow
