@@ -7,14 +7,17 @@ is shown again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from bridge import budgets, replies, voices
-from bridge.budgets import BudgetSpent
+from bridge.budgets import Bounds, BudgetSpent
+from bridge.db import database_time
 from bridge.keys import Keys
 from bridge.model import NO_CHOICE, Answer, Origin, Outcome, read_choice
 from bridge.prompt import Prompt
@@ -33,6 +36,8 @@ class Ready:
 
     shown: Sequence[Claimed]
     at_most: int
+    put_off: Sequence[tuple[Claimed, BudgetSpent]] = ()
+    """Letters that are not to be shown, each for what concerns only itself: its answer could cost more than a bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +50,58 @@ class Decided:
     """An answer that broke off before it decided anything: its voice has one more turn."""
 
 
-def ready(session: Session, sitting: Sitting, letters: Sequence[Claimed], one: Prompt) -> Ready:
+def ready(
+    session: Session, sitting: Sitting, letters: Sequence[Claimed], each_one: Sequence[Prompt], *, batched: bool = False
+) -> Ready:
     """Return which of *letters* are still this sitting's, and how many the budgets let their voice choose.
 
-    What asking for one could cost is reckoned by *one*. Letters that were chosen before and still wait come first.
-    Raises `BudgetSpent` where there is no room for any.
+    What asking for each could cost is reckoned by its request of *each_one*, at the price in a batch where what is
+    chosen goes away in one. How many go into what is left is reckoned by the oldest that may be shown. Letters that
+    were chosen before and still wait come first. Raises `BudgetSpent` where there is no room for any.
     """
-    shown = _still_ours(session, sitting, letters)
-    if not shown:
+    ours = {each.comment_id for each in _still_ours(session, sitting, letters)}
+    waiting = [(each, one) for each, one in zip(letters, each_one, strict=True) if each.comment_id in ours]
+    if not waiting:
         return Ready((), 0)
     voice = session.get_one(Voice, sitting.voice_id)
+    if budgets.bounds_of(voice) == Bounds():
+        return Ready([each for each, _ in waiting], len(waiting))
     at = budgets.clock(session)
-    request = {**one.request, **(sitting.extra_body or {})}
-    room = budgets.room(session, voice, sitting.essay_id, at=at, costing=budgets.greatest_cost(voice, request, at=at))
-    if room is None:
-        return Ready(shown, len(shown))
-    if room == 0:
-        try:
-            budgets.reserve(session, voice, request, comment_id=shown[0].comment_id, at=at)
-        except BudgetSpent as spent:
-            if spent.for_all:
-                raise
-        raise BudgetSpent("The budget leaves no room for an answer.", at.timestamp() + budgets.HELD_SECONDS)
-    return Ready(shown, min(len(shown), max(0, room - _promised(session, sitting))))
+    put_off: list[tuple[Claimed, BudgetSpent]] = []
+    fitting: list[tuple[Claimed, dict[str, Any]]] = []
+    for each, one in waiting:
+        request = {**one.request, **(sitting.extra_body or {})}
+        if _exceeds_a_bound(voice, request, batched=batched, at=at):
+            spent = _refused(session, voice, request, each, batched=batched, at=at)
+            if spent is not None:
+                put_off.append((each, spent))
+                continue
+        fitting.append((each, request))
+    while fitting:
+        oldest, request = fitting[0]
+        most = budgets.greatest_cost(voice, request, batched=batched, at=at)
+        room = budgets.room(session, voice, sitting.essay_id, at=at, costing=most)
+        shown = [each for each, _ in fitting]
+        if room is None:
+            return Ready(shown, len(shown), put_off)
+        if room == 0:
+            spent = _refused(session, voice, request, oldest, batched=batched, at=at)
+            if spent is not None and spent.for_all:
+                raise spent
+            if spent is not None:
+                put_off.append((oldest, spent))
+                del fitting[0]
+                continue
+            # All that is left is held by a call about this one letter, which died: it is for the letter still.
+            room = 1
+        return Ready(shown, min(len(shown), max(0, room - _promised(session, sitting))), put_off)
+    return Ready((), 0, put_off)
+
+
+def could_ever_be_made(session: Session, sitting: Sitting, sent: Prompt) -> bool:
+    """Whether the budgets would allow this call if nothing were spent of them."""
+    voice, request = session.get_one(Voice, sitting.voice_id), {**sent.request, **(sitting.extra_body or {})}
+    return not _exceeds_a_bound(voice, request, batched=False, at=budgets.clock(session))
 
 
 def begin(
@@ -189,7 +223,10 @@ def _still_ours(session: Session, sitting: Sitting, letters: Sequence[Claimed]) 
 
 
 def _promised(session: Session, sitting: Sitting) -> int:
-    """Return how many letters the voice chose before that no call is made for yet."""
+    """Return how many letters the voice chose before that no call is made for yet, but will be soon.
+
+    One that a budget put off, to midnight or the first of a month, takes the place of nothing that can be asked now.
+    """
     waiting = (
         select(func.count())
         .select_from(ReplyRequest)
@@ -198,9 +235,34 @@ def _promised(session: Session, sitting: Sitting) -> int:
             Essay.voice_id == sitting.voice_id,
             ReplyRequest.state == RequestState.WAITING.value,
             ReplyRequest.chosen_at.is_not(None),
+            or_(
+                ReplyRequest.not_before.is_(None),
+                ReplyRequest.not_before <= database_time() + budgets.HELD_SECONDS,
+            ),
         )
     )
     return (session.scalar(waiting) or 0) + sum(each.chosen for each in sitting.claimed)
+
+
+def _exceeds_a_bound(voice: Voice, request: Mapping[str, Any], *, batched: bool, at: datetime) -> bool:
+    """Whether a call could cost more than a budget has when nothing of it is spent."""
+    bounds = budgets.bounds_of(voice)
+    in_dollars = [bound for bound in (bounds.cost_a_day, bounds.cost_a_month) if bound is not None]
+    if not in_dollars:
+        return False
+    most = budgets.greatest_cost(voice, request, batched=batched, at=at)
+    return most is not None and most > min(in_dollars)
+
+
+def _refused(
+    session: Session, voice: Voice, request: Mapping[str, Any], letter: Claimed, *, batched: bool, at: datetime
+) -> BudgetSpent | None:
+    """Return why a budget would refuse the call about a letter now; None if none would."""
+    try:
+        budgets.reserve(session, voice, request, comment_id=letter.comment_id, at=at, batched=batched)
+    except BudgetSpent as spent:
+        return spent
+    return None
 
 
 def _letters(number: int) -> str:

@@ -18,7 +18,7 @@ from bridge.model import Answer, Origin
 from bridge.prompt import Beginning, Prompt
 from bridge.records import Answering
 from bridge.replies import Claimed
-from workers import asking
+from workers import asking, batching
 from workers.asking import Table
 from workers.recording import record
 
@@ -41,41 +41,50 @@ async def pick(table: Table, waiting: Sequence[Claimed]) -> Picked:
     What it picked in an earlier sitting is not shown again. What is not to be asked for is settled or back to waiting.
     """
     before = [each for each in waiting if each.chosen]
-    new = [each for each in waiting if not each.chosen]
+    new: Sequence[Claimed] = [each for each in waiting if not each.chosen]
     if table.sitting.answering is not Answering.CHOSEN or not new:
         return Picked(waiting)
-    page = _page(table, new)
-    await asking.all_wait_again(table, new[len(page) :], None)
-    while page:
-        one = prompt.build(table.start, page[0].asked, table.site.keys, cached=True, measure=table.measure)
+    while new:
+        page, later = _page(table, new)
+        away = batching.goes_away(table, len(before) + len(page))
+        each_one = [
+            prompt.build(table.start, each.asked, table.site.keys, cached=not away, measure=table.measure)
+            for each in page
+        ]
         try:
-            ready = await record(table.site, choosing.ready, table.sitting, page, one)
+            ready = await record(table.site, choosing.ready, table.sitting, page, each_one, batched=away)
         except BudgetSpent as spent:
-            await asking.all_wait_again(table, [*before, *page], spent.why, until=spent.until)
+            await asking.all_wait_again(table, [*before, *new], spent.why, until=spent.until)
             return Picked(())
+        for each, refused in ready.put_off:
+            await asking.wait_again(table, each, refused.why, until=refused.until)
+        if not ready.shown:
+            new = later
+            continue
+        await asking.all_wait_again(table, later, None)
         if ready.at_most == 0:
             await asking.all_wait_again(table, ready.shown, choosing.PROMISED, seconds=HELD_SECONDS)
             return Picked(before)
         choice = _Choice(table, ready.shown, ready.at_most, table.start)
-        if not await asking.see_through(table, choice, choice.request(), canary=True):
+        if not await asking.see_through(table, choice, await choice.affordable(), canary=True):
             await asking.all_wait_again(table, before, None)
             return Picked(())
-        # One that was taken back before the call was made: the others are shown without it.
-        page = choice.about if choice.outdated else ()
-        if not page:
+        if not choice.outdated:
             chosen = [each for each in choice.about if each.comment_id in choice.chosen]
             return Picked([*before, *chosen], choice.answered)
+        # One that was taken back before the call was made: the others are shown without it.
+        new = choice.about
     return Picked(before)
 
 
-def _page(table: Table, letters: Sequence[Claimed]) -> Sequence[Claimed]:
-    """Return as many of *letters*, the oldest first, as are shown at once."""
+def _page(table: Table, letters: Sequence[Claimed]) -> tuple[Sequence[Claimed], Sequence[Claimed]]:
+    """Return as many of *letters*, the oldest first, as are shown at once, and the others."""
     left = PAGE_TOKENS
     for number, each in enumerate(letters):
         left -= table.measure.tokens(each.asked.comment.body)
         if left < 0 and number > 0:
-            return letters[:number]
-    return letters
+            return letters[:number], letters[number:]
+    return letters, ()
 
 
 @dataclass(slots=True)
@@ -96,6 +105,16 @@ class _Choice:
         """Return the request that shows the letters; with its first block ends what all calls of the sitting share."""
         asked = [each.asked for each in self.about]
         return prompt.build_choice(self.start, asked, self.table.site.keys, at_most=self.at_most, cached=True)
+
+    async def affordable(self) -> Prompt:
+        """Return the request for as many, of the older letters, as a budget allows to be shown at once; one always."""
+        sent = self.request()
+        while len(self.about) > 1:
+            if await record(self.table.site, choosing.could_ever_be_made, self.table.sitting, sent):
+                break
+            await self._halve()
+            sent = self.request()
+        return sent
 
     def begin(self, session: Session, sent: Prompt, origin: Origin) -> int | None:
         begun = choosing.begin(session, self.table.sitting, self.about, sent, origin, self.table.site.keys)
@@ -126,9 +145,13 @@ class _Choice:
         if start is not None and self.start is self.table.start:
             self.start = start
         elif len(self.about) > 1:
-            older = self.about[: len(self.about) // 2]
-            await asking.all_wait_again(self.table, self.about[len(older) :], None)
-            self.about, self.at_most = older, min(self.at_most, len(older))
+            await self._halve()
         else:
             return None
         return self.request()
+
+    async def _halve(self) -> None:
+        """Keep the older half of the letters; the others go back to waiting."""
+        older = self.about[: len(self.about) // 2]
+        await asking.all_wait_again(self.table, self.about[len(older) :], None)
+        self.about, self.at_most = older, min(self.at_most, len(older))

@@ -94,8 +94,8 @@ def bounded(workshop: Workshop, **bounds: int) -> None:
 def ready(workshop: Workshop, sitting: Sitting) -> Ready:
     letters = [each for each in sitting.claimed if not each.chosen]
     start = prompt.beginning(sitting.told, workshop.site.keys)
-    one = prompt.build(start, letters[0].asked, workshop.site.keys, cached=True)
-    return step(workshop, choosing.ready, sitting, letters, one)
+    each_one = [prompt.build(start, each.asked, workshop.site.keys, cached=True) for each in letters]
+    return step(workshop, choosing.ready, sitting, letters, each_one)
 
 
 # What an answer says
@@ -458,6 +458,66 @@ def test_makes_no_choice_that_could_cost_more_than_is_left(workshop: Workshop) -
     with pytest.raises(BudgetSpent):
         shown_to(workshop, sitting)
     assert (workshop.generations(), showings(workshop)) == ([], [])
+
+
+def test_leaves_a_letter_the_room_that_a_dead_call_about_it_holds(workshop: Workshop) -> None:
+    ids = [workshop.asked(f"Number {n}.") for n in range(2)]
+    sitting = begun(workshop)
+    start = prompt.beginning(sitting.told, workshop.site.keys)
+    one = prompt.build(start, sitting.claimed[0].asked, workshop.site.keys, cached=True)
+    step(workshop, replies.begin_generation, sitting, sitting.claimed[0], one, ORIGIN, workshop.site.keys)
+    workshop.time_passes()
+    workshop.sweep()
+    bounded(workshop, replies_a_day=1)
+    found = ready(workshop, begun(workshop))
+    assert ([each.comment_id for each in found.shown], found.at_most) == (ids, 1)
+
+
+def test_puts_off_only_those_whose_answer_costs_more_than_a_bound(workshop: Workshop) -> None:
+    ids = [workshop.asked(body) for body in ("Short.", "\N{FOX FACE}" * 4900, "Short as well.")]
+    sitting = begun(workshop)
+    start = prompt.beginning(sitting.told, workshop.site.keys)
+    one = prompt.build(start, sitting.claimed[2].asked, workshop.site.keys, cached=True)
+    most = budgets.greatest_cost(workshop.voice(), one.request) or 0
+    bounded(workshop, cost_a_day=2 * most, cost_a_month=100 * most)
+    found = ready(workshop, sitting)
+    assert ([each.comment_id for each in found.shown], found.at_most) == ([ids[0], ids[2]], 2)
+    assert [(each.comment_id, spent.for_all) for each, spent in found.put_off] == [(ids[1], False)]
+    # As an exception for all of them where all must wait, whatever each would cost.
+    bounded(workshop, cost_a_day=2 * most, replies_a_day=0)
+    with pytest.raises(BudgetSpent) as spent:
+        ready(workshop, sitting)
+    assert spent.value.for_all
+
+
+def test_puts_off_what_waits_for_its_reader_while_open_calls_hold_the_rest(workshop: Workshop) -> None:
+    other = workshop.essay("# On work\n\nI worked.")
+    workshop.asked("Elsewhere.", essay_id=other)
+    elsewhere = step(workshop, replies.begin_sitting, other)
+    assert elsewhere is not None
+    start = prompt.beginning(elsewhere.told, workshop.site.keys)
+    one = prompt.build(start, elsewhere.claimed[0].asked, workshop.site.keys, cached=True)
+    step(workshop, replies.begin_generation, elsewhere, elsewhere.claimed[0], one, ORIGIN, workshop.site.keys)
+    ids = [workshop.asked(f"Number {n}.") for n in range(2)]
+    bounded(workshop, replies_a_day=1, replies_a_reader=0)
+    found = ready(workshop, begun(workshop))
+    assert (found.shown, [each.comment_id for each, _ in found.put_off]) == ((), ids)
+    with workshop.site.database.reading_sessions() as session:
+        tomorrow = budgets.periods(budgets.clock(session)).next_day.timestamp()
+    assert {spent.until for _, spent in found.put_off} == {tomorrow}
+
+
+def test_counts_no_letter_as_promised_that_is_put_off_to_another_day(workshop: Workshop) -> None:
+    for n in range(2):
+        workshop.asked(f"Number {n}.")
+    sitting = begun(workshop)
+    decided(workshop, sitting, shown_to(workshop, sitting), chose(1, 2))
+    bounded(workshop, replies_a_day=3)
+    step(workshop, replies.wait_again, sitting, sitting.claimed[0], "Its calls are open.", seconds=budgets.HELD_SECONDS)
+    step(workshop, replies.wait_again, sitting, sitting.claimed[1], "Spent.", seconds=2 * budgets.HELD_SECONDS)
+    for n in range(3):
+        workshop.asked(f"A new one, {n}.")
+    assert ready(workshop, begun(workshop)).at_most == 2
 
 
 # What erasure leaves

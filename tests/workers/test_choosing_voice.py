@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from ground.workshop import SECRET, Says, ScriptedModel, Workshop, declines, message, notes, quoted
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from bridge import budgets, db
+from bridge import budgets, db, prompt, replies
 from bridge.budgets import Bounds
 from bridge.model import ModelBusy, PassingTrouble, RequestRefused, VoiceBlocked
-from bridge.records import Answering, Calls, Showing, Voice
+from bridge.records import Answering, Calls, Generation, ReplyRequest, Showing, Voice
 from workers import choosing, sitting
 from workers.claude import Claude
 from workers.rehearsal import Rehearsal, running
@@ -438,6 +438,126 @@ def test_answers_what_it_promised_before_it_chooses_more(workshop: Workshop) -> 
     assert model.asked() == ["One.", "Two."]
     assert workshop.states() == ["answered", "answered", "not_chosen", "waiting"]
     assert workshop.request(4).chosen_at is None
+
+
+# Letters, pages and promises that cost more than a budget
+
+
+@pytest.fixture
+def priced(open_workshop: Callable[..., Workshop]) -> Workshop:
+    return open_workshop(answering=Answering.CHOSEN, price_in=15.0, price_out=75.0, memory_tokens=0)
+
+
+def midnight(workshop: Workshop) -> float:
+    with workshop.site.database.reading_sessions() as session:
+        return budgets.periods(budgets.clock(session)).next_day.timestamp()
+
+
+DEAR = "\N{FOX FACE}" * 1000
+"""As a letter, 6,000 tokens at most, which at these prices are nine cents more than an answer to a short one costs."""
+NO_ROOM = "The day's budget has no room for even one call like this; it waits until an admin raises it."
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_puts_off_by_itself_a_letter_whose_answer_costs_more_than_a_bound(priced: Workshop, place: int) -> None:
+    bodies = ["One.", "Two."]
+    bodies.insert(place, DEAR)
+    ids = [priced.asked(body) for body in bodies]
+    bounded(priced, cost_a_day=200_000)
+    model = ChoosingModel(chose(1))
+    priced.sit(model)
+    assert model.asked() == [["One.", "Two."], "One."]
+    states = ["answered", "not_chosen"]
+    states.insert(place, "waiting")
+    assert priced.states() == states
+    dear = priced.request(ids[place])
+    assert (dear.why, dear.not_before, dear.chosen_at, dear.lease) == (NO_ROOM, midnight(priced), None, None)
+    # It is looked at once a day, and asked when an admin has raised the bound.
+    assert priced.sit(model) == "nothing to do"
+    bounded(priced, cost_a_day=5_000_000)
+    priced.sit(model)
+    assert set(priced.states()) == {"answered", "not_chosen"}
+
+
+def test_makes_no_call_where_every_answer_costs_more_than_a_bound(priced: Workshop) -> None:
+    ids = [priced.asked(DEAR + str(n)) for n in range(2)]
+    bounded(priced, cost_a_day=200_000)
+    model = ChoosingModel(chose(1))
+    priced.sit(model)
+    assert model.requests == []
+    assert {(priced.request(each).why, priced.request(each).not_before) for each in ids} == {
+        (NO_ROOM, midnight(priced))
+    }
+
+
+def costs(workshop: Workshop, bodies: list[str]) -> tuple[int, int]:
+    """Return the most that it could cost to show letters in one call, and to answer the first of them."""
+    for body in bodies:
+        workshop.asked(body)
+    with workshop.site.database.sessions.begin() as session:
+        begun = replies.begin_sitting(session, workshop.essay_id)
+        assert begun is not None
+        keys, asked = workshop.site.keys, [each.asked for each in begun.claimed]
+        start = prompt.beginning(begun.told, keys)
+        choice = prompt.build_choice(start, asked, keys, at_most=1, cached=True)
+        one = prompt.build(start, asked[0], keys, cached=True)
+        found = [budgets.greatest_cost(session.get_one(Voice, begun.voice_id), each.request) for each in (choice, one)]
+        session.rollback()
+    assert found[0]
+    assert found[1]
+    return found[0], found[1]
+
+
+def test_shows_half_of_a_page_that_would_cost_more_than_a_bound(priced: Workshop) -> None:
+    bodies = [f"{n}: {'x' * 900}" for n in range(10)]
+    all_ten, one = costs(priced, bodies)
+    bounded(priced, cost_a_day=all_ten - 1)
+    assert one < all_ten - 1
+    model = ChoosingModel(chose(2))
+    priced.sit(model)
+    assert model.asked() == [bodies[:5], bodies[1]]
+    assert priced.states() == ["not_chosen", "answered", *["not_chosen"] * 3, *["waiting"] * 5]
+    assert {priced.request(each).not_before for each in range(6, 11)} == {None}
+    priced.sit(model)
+    assert model.asked()[2] == bodies[5:]
+
+
+def test_puts_off_by_itself_a_single_letter_that_costs_more_to_show_than_a_bound(priced: Workshop) -> None:
+    bodies = [f"{n}: {'x' * 900}" for n in range(2)]
+    first, second = bodies[0] + "y" * 300, bodies[1]
+    _, dearest = costs(priced, [first, second])
+    # Between what it costs to answer the first and to show it: there the bound tells it from the second.
+    bounded(priced, cost_a_day=dearest)
+    model = ChoosingModel(chose(1))
+    priced.sit(model)
+    assert model.asked() == []
+    assert (priced.request(1).why, priced.request(1).not_before) == (NO_ROOM, midnight(priced))
+    assert (priced.request(2).why, priced.request(2).not_before) == (None, None)
+    priced.sit(model)
+    assert model.asked()[0] == [second]
+    assert priced.states() == ["waiting", "waiting"]
+    assert priced.request(2).chosen_at is not None
+
+
+def test_lets_others_be_chosen_while_one_that_was_chosen_costs_more_than_a_bound(priced: Workshop) -> None:
+    dear = priced.asked(DEAR)
+    priced.sit(ChoosingModel(chose(1), reply=PassingTrouble("The API is failing.", tries=1)))
+    assert priced.request(dear).chosen_at is not None
+    made = len(priced.generations())
+    priced.time_passes()
+    with priced.site.database.sessions.begin() as session:
+        session.execute(update(Generation).values(cost=0))
+    bounded(priced, cost_a_day=200_000)
+    small = priced.asked("Small.")
+    model = ChoosingModel(chose(1))
+    for _ in range(2):
+        priced.sit(model)
+        with priced.site.database.sessions.begin() as session:
+            session.execute(update(ReplyRequest).where(ReplyRequest.comment_id == small).values(not_before=None))
+    assert model.asked() == [["Small."], "Small."]
+    assert priced.states() == ["waiting", "answered"]
+    assert (priced.request(dear).why, priced.request(dear).not_before) == (NO_ROOM, midnight(priced))
+    assert len(priced.generations()) == made + 2
 
 
 # kill -9 between any two writes
