@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -89,6 +90,11 @@ class Post:
         """Return the traceback that RQ keeps of a failed job."""
         [(_, kept)] = self.redis.xrange(job.replace("rq:job:", "rq:results:"))
         return zlib.decompress(b64decode(kept[b"exc_string"])).decode()
+
+    def calls(self) -> int:
+        """Return how many messages the rehearsal was asked for."""
+        with urlopen(f"{self.environment['REHEARSAL_URL']}/rehearsal/calls") as told:
+            return int(json.load(told)["messages"])
 
     def drained(self) -> bool:
         """Say whether nothing waits in the queue and nothing is being done."""
@@ -371,8 +377,10 @@ def test_leaves_no_words_in_the_trace_of_a_job_that_failed(post: Post, walked: W
 
 
 def test_gives_back_at_once_what_its_dead_work_horse_had_claimed(post: Post, walked: Workshop) -> None:
+    before = post.calls()
     comment_id = walked.asked("Do you dream?\n[[hang;times=1;key=horse]]")
-    until(lambda: walked.generations(comment_id))
+    # The call has arrived, and not only its record: it is the one that hangs.
+    until(lambda: post.calls() > before)
     [at_post] = [each for each in psutil.Process().children() if "worker" in each.cmdline()]
     for horse in at_post.children():
         horse.kill()
