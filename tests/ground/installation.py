@@ -58,7 +58,16 @@ def free_port() -> int:
 def newcomers_environment(**settings: str) -> dict[str, str]:
     """Return the environment of somebody who has set nothing but *settings*."""
     cleared = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    for name in ("SECRET_KEY", "SITE_URL", "PORT", "CALLS_AT_ONCE", "VETO_QUORUM", "VETO_LAPSE", "TRUSTED_PROXIES"):
+    for name in (
+        "SECRET_KEY",
+        "SITE_URL",
+        "PORT",
+        "CALLS_AT_ONCE",
+        "GATHERING_SECONDS",
+        "VETO_QUORUM",
+        "VETO_LAPSE",
+        "TRUSTED_PROXIES",
+    ):
         cleared.pop(name, None)
     return {**cleared, "EMERITUS_ENV_FILE": os.devnull, **settings}
 

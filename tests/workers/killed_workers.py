@@ -71,7 +71,7 @@ def live(asked: WorkerSettings) -> None:
 
 def strike(child: int, chance: random.Random) -> int:
     """Kill the worker with its horse, or only the horse in the middle of a job; return how many deaths it was."""
-    time.sleep(chance.uniform(0.05, 0.6))
+    time.sleep(chance.uniform(0.05, 0.45))
     horses = children_of(child)
     if horses and chance.random() < 0.5:
         for horse in horses:
