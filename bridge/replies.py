@@ -222,7 +222,6 @@ def begin_sitting(session: Session, essay_id: int) -> Sitting | None:
     voice = session.get_one(Voice, essay.voice_id)
     if not voices.may_be_asked(session, voice):
         return None
-    answering = Answering(voice.answering)
     lease = new_lease()
     taken = _claim(session, essay_id, lease, _at_most(session, essay, voice))
     out = released(session, [essay.submission_id])
@@ -232,7 +231,7 @@ def begin_sitting(session: Session, essay_id: int) -> Sitting | None:
         return None
     if not taken:
         return None
-    told = memory.told(session, essay, voice, out[essay.submission_id], without=taken)
+    read_to_it = memory.told(session, essay, voice, out[essay.submission_id], without=taken)
     return Sitting(
         lease=lease,
         essay_id=essay.id,
@@ -240,9 +239,9 @@ def begin_sitting(session: Session, essay_id: int) -> Sitting | None:
         model=voice.model,
         api_version=voice.anthropic_version,
         extra_body=voice.extra_body,
-        answering=answering,
+        answering=Answering(voice.answering),
         calls=Calls(voice.calls),
-        told=told,
+        told=read_to_it,
         claimed=_claimed(session, essay, taken),
     )
 
