@@ -179,7 +179,8 @@ def test_takes_it_once_after_the_back_button_of_a_browser_that_loads_the_page_ag
         page.get_by_role("button", name="Read it over, then send").click()
     send(page)
     page.go_back()
-    if page.get_by_role("button", name="Read it over, then send").is_visible():
+    # With its module the form soon has a token and Send; asked too early, it would still have the other button.
+    if not javascript and page.get_by_role("button", name="Read it over, then send").is_visible():
         page.get_by_role("button", name="Read it over, then send").click()
     send(page)
     assert arrived(installation, mark) == 1
