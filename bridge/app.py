@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, request
 from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import Info, OpenAPI
-from jinja2 import StrictUndefined
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from bridge import migrate, settings, words
+from bridge import assets, migrate, settings, templating
 from bridge.site import Site, open_site
 from bridge.web import access, headers, problems, sign_in
 from bridge.web import essays as essay_pages
@@ -45,21 +43,21 @@ def create_app(site: Site | None = None) -> Flask:
     app = Application(
         "bridge",
         root_path=str(HERE),
-        template_folder=str(HERE / "templates" if (HERE / "templates").is_dir() else HERE.parent / "templates"),
-        static_folder=str(HERE / "static"),
+        template_folder=str(templating.FOLDER),
+        static_folder=str(assets.FOLDER),
         info=Info(title="Emeritus", version="1", description="Comments, a model's replies, and the gate between them."),
         security_schemes={"bearer": {"type": "http", "scheme": "bearer"}},
         validation_error_callback=problems.invalid,
         doc_ui=False,
     )
     app.extensions["site"] = site
-    app.jinja_env.undefined = StrictUndefined
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    templating.settle(app.jinja_env)
     app.config.update(_config(site))
     app.after_request(headers.protect)  # The first to be registered is the last to run.
     sign_in.install(app, site)
     app.json = StrictJson(app)  # After Flask-Security, which puts a lenient one in its place.
     access.csrf.init_app(app)
+    app.before_request(access.speak)
     app.before_request(access.guard)
     app.before_request(sign_in.slow_down)
     problems.register(app)
@@ -77,8 +75,6 @@ def create_app(site: Site | None = None) -> Flask:
     app.register_blueprint(essay_pages.blueprint)
     app.register_blueprint(outgoing)
     app.register_blueprint(signal_pages.blueprint)
-    app.jinja_env.filters.update(opening=words.opening, day=_day, moment=_moment, ago=_ago, digest_groups=_groups)
-    app.jinja_env.globals["site_name"] = "Emeritus"
     app.wsgi_app = WholeBodies(  # type: ignore[method-assign]
         ProxyFix(
             app.wsgi_app,
@@ -145,23 +141,3 @@ def _config(site: Site) -> dict[str, Any]:
         "WTF_CSRF_SSL_STRICT": False,  # `access.guard` compares Origin with Host, on http too.
         **sign_in.config(site, secure=secure),
     }
-
-
-def _day(at: datetime) -> str:
-    return f"{at.day} {at:%B %Y}"
-
-
-def _moment(at: datetime) -> str:
-    return f"{at.day} {at:%B %Y, %H:%M} UTC"
-
-
-def _ago(at: datetime) -> str:
-    seconds = max(0, int((datetime.now(UTC) - at).total_seconds()))
-    for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= length:
-            return f"{seconds // length} {unit}"
-    return "just now"
-
-
-def _groups(digest: str) -> str:
-    return " ".join(digest[i : i + 4] for i in range(0, len(digest), 4))

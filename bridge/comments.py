@@ -21,6 +21,7 @@ from bridge.essays import Published
 from bridge.keys import AUTHOR_LINK, Keys, fingerprint, new_secret
 from bridge.records import Comment, Essay, IdempotencyKey, Reply, ReplyRequest, Voice
 from bridge.site import Site
+from bridge.templating import SITE_NAME
 from moderation import appeals, gate, moderators
 from moderation.base import now
 from moderation.errors import AlreadyDecided, NoLongerPending
@@ -28,7 +29,6 @@ from moderation.queue import pending
 from moderation.release import released, standing
 from moderation.types import Appealed, Digest, Kind, Pending, Rejected, Released, Standing, State, SubmissionId
 
-SITE_NAME = "Emeritus"
 SAME_WORDS_WITHIN = timedelta(hours=1)
 """How long the same words by the same author under the same essay are the same letter."""
 KEY_BITS = 128

@@ -28,6 +28,9 @@ WORDS = {
     "signals": ("why",),
     "idempotency_keys": ("content_digest",),
     "outgoing": ("sealed",),
+    "addresses": ("sealed",),
+    "stored_pages": ("body",),
+    "stored_letters": ("deflated",),
 }
 """What erasure empties, by table: PostgreSQL makes no statistics of it."""
 _SCRIPTS = Path(__file__).parent / "migrations"

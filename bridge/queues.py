@@ -22,6 +22,8 @@ JOBS = {
     "screen_comment": "workers.jobs.screen_comment",
     "look_again": "workers.jobs.look_again",
     "fetch_batch": "workers.jobs.fetch_batch",
+    "print_pages": "workers.jobs.print_pages",
+    "see_to_mention": "workers.jobs.see_to_mention",
 }
 """Every job there is, by the one name it may be enqueued under. Workers refuse any other."""
 JOB_TIMEOUT = 20 * 60
@@ -46,6 +48,12 @@ class Nudges(Protocol):
     def nudge_batch(self, batch_id: int) -> None:
         """Say that a batch may have been answered. Never raises: a lost nudge only costs a minute."""
 
+    def nudge_pages(self, essay_id: int) -> None:
+        """Say that an essay's stored pages may be out of date. Never raises, as above."""
+
+    def nudge_mention(self, mention_id: int) -> None:
+        """Say that a link elsewhere is to be told, or looked at. Never raises, as above."""
+
 
 class NoNudges:
     """Nudges for a site without Redis: the sweep finds what waits."""
@@ -63,6 +71,12 @@ class NoNudges:
         """Leave it: what is noticed is only advice."""
 
     def nudge_batch(self, batch_id: int) -> None:
+        """Leave it to the sweep."""
+
+    def nudge_pages(self, essay_id: int) -> None:
+        """Leave it to the sweep."""
+
+    def nudge_mention(self, mention_id: int) -> None:
         """Leave it to the sweep."""
 
 
@@ -106,6 +120,20 @@ class RedisNudges:
             enqueue(self._queue, "fetch_batch", batch_id)
         except RedisError as error:
             log.warning("no nudge for batch %s, the sweep comes back to it: %s", batch_id, type(error).__name__)
+
+    def nudge_pages(self, essay_id: int) -> None:
+        """Enqueue the printing of an essay's pages; log and go on if Redis does not answer."""
+        try:
+            enqueue(self._queue, "print_pages", essay_id)
+        except RedisError as error:
+            log.warning("no nudge for the pages of essay %s, the sweep prints them: %s", essay_id, type(error).__name__)
+
+    def nudge_mention(self, mention_id: int) -> None:
+        """Enqueue a look at a link elsewhere; log and go on if Redis does not answer."""
+        try:
+            enqueue(self._queue, "see_to_mention", mention_id)
+        except RedisError as error:
+            log.warning("no nudge for mention %s, the sweep will find it: %s", mention_id, type(error).__name__)
 
 
 def connection(url: str) -> Redis:

@@ -118,6 +118,8 @@ class Voice(Base):
     """Under one essay, in the same time."""
     answering: Mapped[str] = mapped_column(String(8), default=Answering.EACH.value, server_default="each")
     calls: Mapped[str] = mapped_column(String(8), default=Calls.LIVE.value, server_default="live")
+    about: Mapped[str | None] = mapped_column(Text)
+    """What readers are told of it on its own page, in plain words."""
     depth: Mapped[int] = mapped_column(default=10, server_default="10")
     """How many letters deep a conversation is answered: 1 is letters about the essay only."""
     memory_tokens: Mapped[int] = mapped_column(default=6000, server_default="6000")
@@ -168,13 +170,19 @@ class Essay(Base):
     closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     closed_why: Mapped[str | None] = mapped_column(Text)
     """What readers are told where the form would stand."""
+    embed_parents: Mapped[str | None] = mapped_column(Text)
+    """The origins that may frame its correspondence besides the site's own list, with blanks between them."""
 
 
 class Comment(Base):
     """What a reader wrote under an essay, or in answer to a released reply."""
 
     __tablename__ = "comments"
-    __table_args__ = (Index("ix_comments_essay_id_id", "essay_id", "id"),)
+    __table_args__ = (
+        Index("ix_comments_essay_id_id", "essay_id", "id"),
+        Index("ix_comments_essay_id_place", "essay_id", "place", unique=True),
+        Index("ix_comments_essay_id_page", "essay_id", "page"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     public_id: Mapped[str] = mapped_column(String(32), unique=True)
@@ -184,9 +192,142 @@ class Comment(Base):
     author_digest: Mapped[str] = mapped_column(String(64), index=True)
     """SHA-256 of the author's secret: it ties one reader's letters together and opens nothing by itself."""
     wants_reply: Mapped[bool] = mapped_column(default=True)
+    place: Mapped[int | None] = mapped_column()
+    """Which of its essay's letters it was to be posted, from 1; None: it never was. It keeps it when it is taken back."""
+    page: Mapped[int | None] = mapped_column()
+    """On which page of the correspondence it stands, from 1; given with its place, and kept."""
+    passage: Mapped[str | None] = mapped_column(Text)
+    """The words of the essay that it is about, as they stand there; None: the whole."""
+    passage_block: Mapped[int | None] = mapped_column()
+    """In which block of the essay's text they stand, from 0."""
     email: Mapped[bytes | None] = mapped_column(LargeBinary)
-    """Encrypted under the site's key; nothing is sent to it before it is confirmed."""
+    """Encrypted under the site's key; of letters before migration 0004, and never confirmed."""
+    address_id: Mapped[int | None] = mapped_column(ForeignKey("addresses.id"), index=True)
+    """Where its author asked to be told of it."""
+    language: Mapped[str | None] = mapped_column(String(16))
+    """In which its author read the site."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Address(Base):
+    """An e-mail address that somebody gave; nothing but the question is sent to it before its owner says yes."""
+
+    __tablename__ = "addresses"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    """Keyed, of the address in lower case: the same one is found by it."""
+    sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """The address, encrypted; emptied by erasure."""
+    language: Mapped[str | None] = mapped_column(String(16))
+    asked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When its owner was last asked to confirm it."""
+    asks: Mapped[int] = mapped_column(default=0)
+    """How often they were asked and did not answer."""
+    confirmed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    stopped_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When its owner wanted no more mail; it is not asked again before they confirm it anew themselves."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class UsedLink(Base):
+    """A signed link that acted; it acts once (SECURITY, R3)."""
+
+    __tablename__ = "used_links"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    used_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class PassingKey(Base):
+    """A random key that network addresses are hashed under, deleted after a week (SECURITY, O2)."""
+
+    __tablename__ = "passing_keys"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[bytes] = mapped_column(LargeBinary)
+    made_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Block(Base):
+    """What an admin does not let through to the main tray: a network, a domain or a word."""
+
+    __tablename__ = "blocks"
+    __table_args__ = (
+        UniqueConstraint("what", "look"),
+        CheckConstraint("what IN ('network', 'domain', 'word')", name="what"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    what: Mapped[str] = mapped_column(String(8))
+    value: Mapped[str] = mapped_column(String(320))
+    """As it was typed."""
+    look: Mapped[str] = mapped_column(String(320))
+    """What it is compared by: the network in its one form, the domain as ASCII, the word's skeleton (UTS 39)."""
+    why: Mapped[str | None] = mapped_column(Text)
+    moderator_id: Mapped[int] = mapped_column(ForeignKey("moderators.id"))
+    since: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class StoredPage(Base):
+    """A page of a correspondence as readers are sent it: a cache, renewed when what it shows changes."""
+
+    __tablename__ = "stored_pages"
+
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    """Surface, language, slug and number (`bridge.shelf`)."""
+    essay_id: Mapped[int] = mapped_column(ForeignKey("essays.id"), index=True)
+    version: Mapped[str] = mapped_column(String(64))
+    """Of pipeline, templates, assets and catalogues; one that is out of date serves until a job has renewed it."""
+    etag: Mapped[str] = mapped_column(String(80))
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+    """Compressed with gzip."""
+    renewed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class StoredLetters(Base):
+    """The letters of one page in one language, as a piece of what `StoredPage` holds: so a new count costs no letters."""
+
+    __tablename__ = "stored_letters"
+
+    essay_id: Mapped[int] = mapped_column(ForeignKey("essays.id"), primary_key=True, autoincrement=False)
+    page: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    language: Mapped[str] = mapped_column(String(16), primary_key=True)
+    version: Mapped[str] = mapped_column(String(64))
+    deflated: Mapped[bytes] = mapped_column(LargeBinary)
+    """Raw DEFLATE blocks that end on a byte, to be put between others."""
+    crc: Mapped[str] = mapped_column(String(8))
+    """CRC-32 of the HTML, in hex."""
+    length: Mapped[int] = mapped_column()
+    """Of the HTML, in bytes."""
+
+
+class Mention(Base):
+    """A link between an essay and a page elsewhere (Webmention): one that we tell of, or one that we were told of."""
+
+    __tablename__ = "mentions"
+    __table_args__ = (
+        UniqueConstraint("essay_id", "way", "source", "target"),
+        Index("ix_mentions_state_id", "state", "id"),
+        CheckConstraint("way IN ('in', 'out')", name="way"),
+        CheckConstraint("state IN ('waiting', 'done', 'refused')", name="state"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    essay_id: Mapped[int] = mapped_column(ForeignKey("essays.id"))
+    way: Mapped[str] = mapped_column(String(4))
+    source: Mapped[str] = mapped_column(String(1000))
+    target: Mapped[str] = mapped_column(String(1000))
+    state: Mapped[str] = mapped_column(String(8))
+    why: Mapped[str | None] = mapped_column(Text)
+    """For admins, in words, where it was refused."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[float | None] = mapped_column(Float)
+    """Seconds since 1970 by the database's clock."""
+    comment_id: Mapped[int | None] = mapped_column(ForeignKey("comments.id"), index=True)
+    """What came of one that we were told of."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Reply(Base):
@@ -461,6 +602,9 @@ class Outgoing(Base):
     way: Mapped[str] = mapped_column(String(8))
     once: Mapped[str] = mapped_column(String(160), unique=True)
     """What it is about and for whom, by ids: the same is not put here twice."""
+    comment_id: Mapped[int | None] = mapped_column(ForeignKey("comments.id"), index=True)
+    """The letter that it tells of, so that erasure finds it."""
+    address_id: Mapped[int | None] = mapped_column(ForeignKey("addresses.id"), index=True)
     sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
     """Address and text, encrypted under the site's key; emptied when it was sent or given up."""
     state: Mapped[str] = mapped_column(String(8))

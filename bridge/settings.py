@@ -21,6 +21,11 @@ _SAMPLES = ("change", "secret", "example", "password", "development", "012345678
 _LEAST_KEY = 32
 
 
+LANGUAGES = ("en", "de", "ar")
+"""What there are catalogues for (`bridge/locales`); English is what the templates say."""
+_ORIGIN = re.compile(r"(https?)://([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)(?::([1-9][0-9]{0,4}))?/?")
+
+
 class SettingsRefused(Exception):
     """Raised when a setting cannot be used. Says which, and why, in one sentence; never the value."""
 
@@ -75,6 +80,57 @@ class Settings(BaseSettings):
         description="A service of yours that is sent each new letter as JSON, `id`, `author`, `body` and `essay`, and "
         'answers `{"spam": true, "why": "..."}`; `why` may be left out.',
     )
+
+    languages: str = Field(
+        "en de ar",
+        description="The languages that readers may choose between, the site's own first, with blanks between them.",
+    )
+    embed_parents: str | None = Field(
+        None,
+        description="The sites that may frame every essay's correspondence, as origins with blanks between them: "
+        "`https://blog.example.org`. An essay may have more of its own: `essay add --parents`.",
+    )
+    rate_limits: Literal["on", "off"] = Field(
+        "on",
+        description="`off`, for load tests: lifts every limit on readers, the rule on same words, and proof of work. "
+        "Budgets stay.",
+    )
+    privacy_text: Path | None = Field(
+        None, description="A Markdown file with the operator's own words for `/privacy`: who keeps what, and why."
+    )
+    imprint_text: Path | None = Field(
+        None, description="A Markdown file with the operator's imprint, shown at the end of `/privacy`."
+    )
+    contact: str | None = Field(
+        None,
+        description="Where readers reach a person: an e-mail address, or an `https://` address. Shown on `/privacy` and "
+        "wherever a reader is refused.",
+    )
+    keep_rejected: int = Field(
+        90, ge=0, le=3650, description="Days after which the words of a rejected letter are erased; 0: never."
+    )
+
+    @field_validator("languages")
+    @classmethod
+    def _known_languages(cls, names: str) -> str:
+        given = names.split()
+        if not given or len(set(given)) != len(given) or not set(given) <= set(LANGUAGES):
+            raise ValueError(f"must be some of {' '.join(LANGUAGES)}, each once, with blanks between them")
+        return " ".join(given)
+
+    @field_validator("embed_parents")
+    @classmethod
+    def _some_origins(cls, given: str | None) -> str | None:
+        return None if given is None else " ".join(origins(given))
+
+    @field_validator("contact")
+    @classmethod
+    def _a_way_to_a_person(cls, given: str | None) -> str | None:
+        if given is None:
+            return None
+        if not re.fullmatch(r"https://[^\s\"'<>#@\\]+|[A-Za-z0-9.!#$%&*+/=?^_{|}~-]{1,64}@[A-Za-z0-9.-]{1,255}", given):
+            raise ValueError("must be an e-mail address or an https:// address")
+        return given
 
     @field_validator("database_url", "database_owner_url")
     @classmethod
@@ -135,6 +191,11 @@ class Settings(BaseSettings):
         if not re.fullmatch(r"https?://[^\s/?#@\\]+(/[^\s#\\]*)?", url):
             raise ValueError("must be an https:// or http:// address without a user name in it")
         return url
+
+    @property
+    def spoken(self) -> tuple[str, ...]:
+        """The languages that readers may choose between, the site's own first."""
+        return tuple(self.languages.split())
 
     @property
     def screens(self) -> bool:
@@ -210,6 +271,17 @@ def _keep_whole(where: Path, text: str) -> None:
             os.link(unfinished, where)
     finally:
         os.unlink(unfinished)
+
+
+def origins(given: str) -> list[str]:
+    """Return the origins in *given*, each once and in one form. Raises ValueError, worded for a person."""
+    found = []
+    for each in given.split():
+        parts = _ORIGIN.fullmatch(each)
+        if parts is None or int(parts[3] or 1) > 65535:
+            raise ValueError("must be origins such as https://blog.example.org, with blanks between them")
+        found.append(f"{parts[1]}://{parts[2].lower()}" + (f":{parts[3]}" if parts[3] else ""))
+    return list(dict.fromkeys(found))
 
 
 S = TypeVar("S", bound=Settings)

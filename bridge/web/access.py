@@ -21,7 +21,7 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-from bridge import accounts
+from bridge import accounts, language
 from bridge.site import Site
 from moderation import moderators
 from moderation.types import Moderator
@@ -120,6 +120,17 @@ def current_moderator() -> Moderator:
     """Return the moderator who asks; only endpoints that declare one may call this."""
     found: Moderator = g.moderator
     return found
+
+
+def speak() -> None:
+    """Speak to readers in their language, and to moderators in English."""
+    access = declared(current_app, request.endpoint) if request.endpoint is not None else Access.PUBLIC
+    offered = site().settings.spoken
+    if access not in {Access.PUBLIC, Access.AUTHOR} or request.path.startswith(("/api/", "/static/")):
+        language.speak(language.ENGLISH, (language.ENGLISH,))
+    else:
+        accepted = request.headers.get("Accept-Language", "")
+        language.speak(language.chosen(request.args.get("lang"), accepted, offered), offered)
 
 
 def guard() -> ResponseReturnValue | None:

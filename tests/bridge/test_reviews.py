@@ -41,6 +41,12 @@ class Noted:
     def nudge_batch(self, batch_id: int) -> None:
         """Nor is what was sent away."""
 
+    def nudge_pages(self, essay_id: int) -> None:
+        """Nor are pages."""
+
+    def nudge_mention(self, mention_id: int) -> None:
+        """Nor are links."""
+
 
 @pytest.fixture
 def noted(house: House, tmp_path: Path) -> Noted:

@@ -363,6 +363,12 @@ def test_looks_again_page_by_page_and_leaves_the_rest_to_a_worker(
         def nudge_batch(self, batch_id: int) -> None:
             raise AssertionError("nothing is sent in batches here")
 
+        def nudge_pages(self, essay_id: int) -> None:
+            raise AssertionError("nothing is printed here")
+
+        def nudge_mention(self, mention_id: int) -> None:
+            raise AssertionError("nothing is mentioned here")
+
     monkeypatch.setattr(signals, "AT_ONCE", 2)
     monkeypatch.setattr(signals, "AGAIN_AT_ONCE", 4)
     letters = [house.send("Buy viagra").public_id for _ in range(7)]

@@ -247,6 +247,12 @@ def test_nudges_once_a_worker_can_find_the_request(open_workshop: Callable[..., 
         def nudge_batch(self, batch_id: int) -> None:
             raise AssertionError("nothing is sent in batches here")
 
+        def nudge_pages(self, essay_id: int) -> None:
+            raise AssertionError("nothing is printed here")
+
+        def nudge_mention(self, mention_id: int) -> None:
+            raise AssertionError("nothing is mentioned here")
+
     workshop = open_workshop(nudges=Nudged())
     fail(workshop, workshop.asked())
     found.clear()
