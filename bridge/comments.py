@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import secrets
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 import rfc8785
 from email_validator import EmailNotValidError, validate_email
@@ -15,11 +17,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from bridge import awaiting, essays, intake, replies, reports, signals, words
+from bridge import awaiting, correspondents, essays, intake, passages, replies, reports, signals, words
 from bridge.awaiting import Awaited
 from bridge.essays import Published
 from bridge.keys import AUTHOR_LINK, Keys, fingerprint, new_secret
+from bridge.passages import Passage
 from bridge.records import Comment, Essay, IdempotencyKey, Reply, ReplyRequest, Voice
+from bridge.signals import Noticed
 from bridge.site import Site
 from bridge.templating import SITE_NAME
 from moderation import appeals, gate, moderators
@@ -118,6 +122,10 @@ class Letter:
     parent: str | None = None
     wants_reply: bool = True
     email: str | None = None
+    passage: Passage | None = None
+    """The words of the essay that it is about; None: the whole."""
+    language: str | None = None
+    """In which its author reads the site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +183,8 @@ def check(session: Session, letter: Letter) -> Letter:
         parent=letter.parent,
         wants_reply=letter.wants_reply,
         email=_address(letter.email) if letter.email else None,
+        passage=letter.passage,
+        language=letter.language,
     )
 
 
@@ -192,8 +202,11 @@ def receive_comment(
     key: str | None = None,
     author_secret: str | None = None,
     same_words_once: bool = False,
+    noticed: Sequence[Noticed] = (),
 ) -> Receipt:
     """Receive a comment under a released essay that takes letters and put it before the gate.
+
+    *noticed* is what was noticed about how it came (`bridge.admission`); what is strong among it sorts the letter.
 
     With *key*, a repeat of the same letter by the same author receives the first one's receipt and adds nothing. With
     *same_words_once* that holds for another key too, within the hour: a browser that goes back may load the form again.
@@ -207,15 +220,24 @@ def receive_comment(
     with site.database.reading_sessions() as session:
         letter = check(session, letter)
     try:
-        return _receive(site, slug, letter, key, secret, same_words_once=same_words_once)
+        return _receive(site, slug, letter, key, secret, same_words_once=same_words_once, noticed=noticed)
     except IntegrityError:
         if key is None:
             raise
         # Another request with this key was first. It has committed, so this time its row is found.
-        return _receive(site, slug, letter, key, secret, same_words_once=same_words_once)
+        return _receive(site, slug, letter, key, secret, same_words_once=same_words_once, noticed=noticed)
 
 
-def _receive(site: Site, slug: str, letter: Letter, key: str | None, secret: str, *, same_words_once: bool) -> Receipt:
+def _receive(
+    site: Site,
+    slug: str,
+    letter: Letter,
+    key: str | None,
+    secret: str,
+    *,
+    same_words_once: bool,
+    noticed: Sequence[Noticed],
+) -> Receipt:
     author_digest = fingerprint(secret)
     with site.database.sessions.begin() as session:
         if key is not None:
@@ -228,6 +250,8 @@ def _receive(site: Site, slug: str, letter: Letter, key: str | None, secret: str
                 return _receipt(session, site.keys, earlier, secret)
         essay = taking_letters(session, slug)
         parent = _parent(session, essay, letter.parent) if letter.parent else None
+        if letter.passage is not None:
+            passages.check(essay.words, letter.passage)
         submission_id = intake.submit(
             session,
             Kind.COMMENT,
@@ -244,12 +268,16 @@ def _receive(site: Site, slug: str, letter: Letter, key: str | None, secret: str
             submission_id=submission_id,
             author_digest=author_digest,
             wants_reply=letter.wants_reply,
-            email=site.keys.encrypted(letter.email) if letter.email else None,
+            passage=letter.passage.words if letter.passage else None,
+            passage_block=letter.passage.block if letter.passage else None,
+            language=letter.language,
             created_at=now(),
         )
+        if letter.email is not None:
+            comment.address_id = correspondents.given(session, site.keys, letter.email, letter.language).id
         session.add(comment)
         session.flush()
-        signals.look_at_letter(session, comment)
+        signals.look_at_letter(session, comment, came=noticed)
         if key is not None:
             session.add(
                 IdempotencyKey(
@@ -473,7 +501,9 @@ def _first_secret(keys: Keys, slug: str, key: str | None) -> str:
 
 
 def _content_digest(keys: Keys, slug: str, letter: Letter) -> str:
-    content = [slug, letter.author, letter.body, letter.parent, letter.wants_reply, letter.email]
+    content: list[Any] = [slug, letter.author, letter.body, letter.parent, letter.wants_reply, letter.email]
+    if letter.passage is not None:
+        content.append([letter.passage.block, letter.passage.words])
     return keys.keyed_digest("comment under a key", rfc8785.dumps(content).decode())
 
 

@@ -22,9 +22,9 @@ from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
-from bridge import comments, db, migrate, prompt, replies, reports
+from bridge import comments, correspondents, db, migrate, prompt, replies, reports
 from bridge.keys import Keys
-from bridge.records import Comment, Generation, IdempotencyKey, Prefix, Rendering, Reply, Signal
+from bridge.records import Address, Comment, Generation, IdempotencyKey, Prefix, Rendering, Reply, Signal
 from bridge.site import Site
 from moderation import gate, rereading
 from moderation.base import now
@@ -97,7 +97,14 @@ def letters_of(site: Site, address: str) -> list[str]:
             .order_by(Comment.id)
             .execution_options(yield_per=500)
         )
-        return [public_id for public_id, sealed in kept if sealed is not None and _is(site.keys, sealed, wanted)]
+        before = [public_id for public_id, sealed in kept if sealed is not None and _is(site.keys, sealed, wanted)]
+        given = session.scalars(
+            select(Comment.public_id)
+            .join(Address, Address.id == Comment.address_id)
+            .where(Address.digest == site.keys.keyed_digest(correspondents.DIGEST, wanted))
+            .order_by(Comment.id)
+        ).all()
+        return [*before, *given]
 
 
 def shown_what_is_gone(session: Session, submission_ids: list[SubmissionId]) -> set[int]:
@@ -146,7 +153,7 @@ def is_off_the_disk(site: Site, erased_at: datetime | None) -> bool:
 def _forget(session: Session, comment: Comment, versions: list[SubmissionId]) -> None:
     """Empty or delete what the site made of words that the vault just lost."""
     digests = [each.digest for each in standing(session, versions).values()]
-    comment.email = None
+    comment.email = comment.address_id = None
     replies.empty_records(session, comment.id)
     reports.forget(session, versions)
     session.execute(delete(Rendering).where(Rendering.digest.in_(digests)))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
 from gettext import NullTranslations
 from pathlib import Path
@@ -62,7 +62,7 @@ def speak(code: str, offered: Sequence[str]) -> None:
 @contextmanager
 def speaking(code: str | None, offered: Sequence[str] = (ENGLISH,)) -> Iterator[Tongue]:
     """Speak *code* within the block, or the site's own language if it is none of those *offered*."""
-    spoken = code if code in offered else offered[0]
+    spoken = code if code is not None and code in offered else offered[0]
     token = _now.set(Tongue(spoken, first=spoken == offered[0]))
     try:
         yield _now.get()
@@ -73,7 +73,7 @@ def speaking(code: str | None, offered: Sequence[str] = (ENGLISH,)) -> Iterator[
 @lru_cache(maxsize=512)
 def chosen(asked: str | None, accepted: str, offered: tuple[str, ...]) -> str:
     """Return the language for a reader: what the address says, else the best that the browser accepts (RFC 9110)."""
-    if asked in offered:
+    if asked is not None and asked in offered:
         return asked
     return parse_accept_header(accepted[:512], LanguageAccept).best_match(offered) or offered[0]
 
@@ -98,7 +98,7 @@ def npgettext(context: str, one: str, many: str, number: int) -> str:
     return _catalogue(tongue().code).npgettext(context, one, many, number)
 
 
-def N_(message: str) -> str:  # noqa: N802  (What gettext's tools look for.)
+def N_(message: str) -> str:
     """Mark *message* for the catalogues; it is put into words where it is shown."""
     return message
 
@@ -120,7 +120,8 @@ def number(count: int) -> str:
 
 def span(seconds: float) -> str:
     """Say how long something takes, roughly: "5 hours"."""
-    return dates.format_timedelta(max(60, seconds), granularity="minute", threshold=1.5, locale=_locale())
+    lasts = timedelta(seconds=max(60, seconds))
+    return dates.format_timedelta(lasts, granularity="minute", threshold=1.5, locale=_locale())
 
 
 _PATTERNS = {"en": "d MMMM y"}

@@ -43,9 +43,7 @@ def essay(slug: str, page: int = 1, anchor: str = "") -> str:
 
 def write(slug: str, *, answering: str | None = None, about: int | None = None) -> str:
     """The form for a letter on a page of its own, which works without a module."""
-    return _said(
-        f"/essays/{quote(slug)}/write", answering=answering, about=None if about is None else str(about)
-    )
+    return _said(f"/essays/{quote(slug)}/write", answering=answering, about=None if about is None else str(about))
 
 
 def send(slug: str) -> str:

@@ -193,7 +193,7 @@ class Comment(Base):
     """SHA-256 of the author's secret: it ties one reader's letters together and opens nothing by itself."""
     wants_reply: Mapped[bool] = mapped_column(default=True)
     place: Mapped[int | None] = mapped_column()
-    """Which of its essay's letters it was to be posted, from 1; None: it never was. It keeps it when it is taken back."""
+    """Which of its essay's letters it was to be posted, from 1, even if it is taken back; None: it never was."""
     page: Mapped[int | None] = mapped_column()
     """On which page of the correspondence it stands, from 1; given with its place, and kept."""
     passage: Mapped[str | None] = mapped_column(Text)
@@ -286,7 +286,7 @@ class StoredPage(Base):
 
 
 class StoredLetters(Base):
-    """The letters of one page in one language, as a piece of what `StoredPage` holds: so a new count costs no letters."""
+    """The letters of one page in one language, a piece of what `StoredPage` holds: so a new count prints no letter."""
 
     __tablename__ = "stored_letters"
 

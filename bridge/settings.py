@@ -103,8 +103,8 @@ class Settings(BaseSettings):
     )
     contact: str | None = Field(
         None,
-        description="Where readers reach a person: an e-mail address, or an `https://` address. Shown on `/privacy` and "
-        "wherever a reader is refused.",
+        description="Where readers reach a person: an e-mail address, or an `https://` address. "
+        "Shown on `/privacy` and wherever a reader is refused.",
     )
     keep_rejected: int = Field(
         90, ge=0, le=3650, description="Days after which the words of a rejected letter are erased; 0: never."

@@ -197,14 +197,19 @@ def with_signal(name: str) -> Select[int]:
     return select(Signal.submission_id).where(Signal.name == name)
 
 
-def look_at_letter(session: Session, comment: Comment) -> None:
-    """Note what there is to notice about a pending letter, and sort it; an appeal is sorted nowhere."""
+def look_at_letter(session: Session, comment: Comment, *, came: Sequence[Noticed] = ()) -> None:
+    """Note what there is to notice about a pending letter, and sort it; an appeal is sorted nowhere.
+
+    *came* is what was noticed about how it came: nobody can look at that again.
+    """
     pending = queue.pending(session, comment.submission_id)
     if pending is None:
         return
     past = _past(session, comment, pending)
     noticed = notice_comment(pending.body, past=past, words=listed.listed(session))
     keep(session, pending.id, NAMES, noticed)
+    if came:
+        keep(session, pending.id, {each.name for each in came}, came)
 
 
 def look_at_reply(session: Session, reply: Reply) -> None:

@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 from werkzeug.exceptions import NotFound
 
 from bridge import checkpoints, comments, essays, intake, reports, reviews, thread, transparency
+from bridge.admission import Came
 from bridge.comments import Letter
 from bridge.reviews import Context
 from bridge.thread import PostedComment, PostedReply
-from bridge.web import shapes
+from bridge.web import arriving, shapes
 from bridge.web.access import Access, current_moderator, open_to, site
 from bridge.words import essay_text, essay_title, opening
 from moderation import ledger, reasons
@@ -45,8 +46,13 @@ def openapi() -> Response:
 def create_comment(path: shapes.SlugPath, header: shapes.CommentHeaders, body: shapes.CommentIn) -> Response:
     """Send a comment under an essay. It waits for a person before anybody else sees it."""
     letter = Letter(body.author, body.body, body.parent, body.wants_reply, body.email)
-    receipt = comments.receive_comment(
-        site(), path.slug, letter, key=header.idempotency_key, author_secret=body.author_secret
+    receipt = arriving.receive(
+        path.slug,
+        letter,
+        came=Came.API,
+        key=header.idempotency_key,
+        author_secret=body.author_secret,
+        same_words_once=False,
     )
     manage_url = f"{site().settings.address}/letters/{receipt.token}"
     told = shapes.ReceiptOut(

@@ -11,10 +11,14 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as BaseResponse
 
 from bridge import appeals, comments, db, erasure, essays, intake, markup, thread
+from bridge.admission import Came
 from bridge.comments import CommentRefused, DecidedMeanwhile, EssayClosed, KeyUsedForOtherWords, Letter
 from bridge.essays import Published
+from bridge.language import tongue
+from bridge.passages import Passage
 from bridge.site import Site
 from bridge.thread import PostedComment
+from bridge.web import arriving
 from bridge.web.access import Access, open_to, site
 from bridge.words import COMMENT_LENGTH, NOTE_LENGTH, WordsRefused
 from moderation import base, reasons
@@ -81,8 +85,14 @@ def create_comment(slug: str) -> ResponseReturnValue:
     try:
         if key is None or "preview" in request.form:
             return _preview(slug, letter)
-        receipt = comments.receive_comment(
-            site(), slug, letter, key=key, author_secret=_author_secret(), same_words_once=True
+        receipt = arriving.receive(
+            slug,
+            letter,
+            came=Came.PAGE,
+            key=key[0],
+            begun_at=key[1],
+            author_secret=_author_secret(),
+            same_words_once=True,
         )
     except KeyUsedForOtherWords:
         # Sent, then back to the preview and other words sent from there: another letter, so it is shown once more.
@@ -271,7 +281,15 @@ def _letter_from_form() -> Letter:
         body=request.form.get("body", ""),
         parent=request.form.get("parent") or None,
         wants_reply="no_reply_needed" not in request.form,
+        email=request.form.get("email", "").strip() or None,
+        passage=_passage_from_form(),
+        language=tongue().code,
     )
+
+
+def _passage_from_form() -> Passage | None:
+    words, block = request.form.get("passage", ""), request.form.get("passage_block", "")
+    return Passage(int(block), words) if words and block.isascii() and block.isdigit() and len(block) < 6 else None
 
 
 def _words_of(letters: list[PostedComment]) -> list[Released]:
@@ -293,13 +311,16 @@ def _new_token(slug: str) -> str:
     return site().keys.signed(FORM_TOKEN, f"{slug} {issued} {secrets.token_urlsafe(16)}")
 
 
-def _key_of(slug: str, token: str) -> str | None:
-    """Return the idempotency key in a form's token, or None if it is not ours, not this essay's, or too old."""
+def _key_of(slug: str, token: str) -> tuple[str, datetime] | None:
+    """Return the idempotency key in a form's token and when that was issued.
+
+    None if the token is not ours, not this essay's, or too old.
+    """
     opened = (site().keys.opened(FORM_TOKEN, token) or "").split(" ")
     if len(opened) != 3 or opened[0] != slug:
         return None
     issued = datetime.fromtimestamp(int(opened[1]), UTC)
-    return opened[2] if base.now() - issued < FORM_TOKEN_LIFE else None
+    return (opened[2], issued) if base.now() - issued < FORM_TOKEN_LIFE else None
 
 
 def _author_secret() -> str | None:
