@@ -26,10 +26,11 @@ check: $(VENV)/.dev ## The quick ones: format, lint, types, floors, fast tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q -n 2 --dist worksteal -m "not slow"
 
-bench: $(VENV)/.dev ## Measure the queue's first page, what a sitting adds to its calls, and what replies cost
+bench: $(VENV)/.dev ## Measure what readers read, the queue, what a sitting adds to its calls, and what replies cost
 	@PYTHONPATH=tests $(BIN)/python -m bench.dollars
 	@PYTHONPATH=tests $(BIN)/python -m bench.sitting
 	@PYTHONPATH=tests $(BIN)/python -m bench.queue
+	@PYTHONPATH=tests $(BIN)/python -m bench.reading
 
 install: $(VENV)/.run ## Set up what `make run` needs, in .venv
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,12 @@ def version(name: str) -> str:
 def asset(name: str) -> str:
     """Return the address of the file *name* as it is now."""
     return f"/static/{name}?v={version(name)}"
+
+
+@cache
+def packed(name: str) -> bytes:
+    """Return the file *name* as a gzip file."""
+    return gzip.compress((FOLDER / name).read_bytes(), mtime=0)
 
 
 @cache

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ _PRAGMAS = (
     "trusted_schema=OFF",
 )
 _POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 0, "pool_timeout": 60}
+_PARAMETER = re.compile(r"\{([0-9])\}")
 _ALLOWED = {
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_READ,
@@ -60,11 +62,41 @@ class Database:
     reading_sessions: sessionmaker[Session]
     still_sessions: sessionmaker[Session]
     """They read, and all through one they see one moment of the records, whatever is written meanwhile."""
+    plain: Engine
+    """Its raw connections read one statement at a time, outside of any transaction."""
 
     def dispose(self) -> None:
         """Close every pooled connection; a fork must not share one."""
         self.writing.dispose()
         self.reading.dispose()
+        self.plain.dispose()
+
+    def read_one(self, statement: str, *parameters: str) -> Sequence[Any] | None:
+        """Return the one row of a plain statement, whose parameters are written `{0}`, `{1}`, or None.
+
+        Neither the ORM nor SQLAlchemy's compiler takes part: it is for what every reader asks for.
+        """
+        sign = "?" if self.plain.dialect.name == "sqlite" else "%s"
+        order = [int(each) for each in _PARAMETER.findall(statement)]
+        told = _PARAMETER.sub(sign, statement)
+        given = tuple(parameters[each] for each in order)
+        try:
+            return self._read_one(told, given)
+        except psycopg.OperationalError:
+            # The server was restarted since: the pool's other connections are as dead as this one.
+            self.plain.dispose()
+            return self._read_one(told, given)
+
+    def _read_one(self, told: str, given: tuple[str, ...]) -> Sequence[Any] | None:
+        raw = self.plain.raw_connection()
+        try:
+            cursor = raw.cursor()
+            cursor.execute(told, given)
+            row: Sequence[Any] | None = cursor.fetchone()
+            cursor.close()
+            return row
+        finally:
+            raw.close()
 
 
 def connect(url: str) -> Database:
@@ -72,16 +104,19 @@ def connect(url: str) -> Database:
     if make_url(url).get_backend_name() == "sqlite":
         writing, reading = _sqlite(url, reads_only=False), _sqlite(url, reads_only=True)
         still = reading  # Which it does anyway.
+        plain = reading
     else:
         writing = _postgresql(url)
         reading = writing.execution_options(postgresql_readonly=True)
         still = reading.execution_options(isolation_level="REPEATABLE READ")
+        plain = _postgresql_plain(url)
     return Database(
         writing,
         reading,
         sessionmaker(writing, expire_on_commit=False),
         sessionmaker(reading, expire_on_commit=False),
         sessionmaker(still, expire_on_commit=False),
+        plain,
     )
 
 
@@ -233,6 +268,22 @@ def _postgresql(url: str) -> Engine:
             raise WrongRole(role)
 
     event.listen(engine, "handle_error", _without_values)
+    return engine
+
+
+def _postgresql_plain(url: str) -> Engine:
+    """Return an engine for plain statements that only read: its role is looked at once for each connection."""
+    options = f"-c role={APP_ROLE} -c search_path=public,pg_temp -c default_transaction_read_only=on"
+    connect: dict[str, Any] = {"options": options, "autocommit": True}
+    engine = create_engine(url, hide_parameters=True, pool_reset_on_return=None, connect_args=connect, **_POOL)
+
+    @event.listens_for(engine, "connect")
+    def _is_the_app(raw: Any, _record: object) -> None:
+        with raw.cursor() as cursor:
+            role = cursor.execute("SELECT current_user").fetchone()[0]
+        if role != APP_ROLE:
+            raise WrongRole(role)
+
     return engine
 
 

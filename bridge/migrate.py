@@ -20,7 +20,7 @@ WORDS = {
     "submissions": ("nonce", "author", "body"),
     "reasons": ("salt", "reason", "told"),
     "appeals": ("words",),
-    "comments": ("email",),
+    "comments": ("email", "passage"),
     "renderings": ("html",),
     "generations": ("request", "request_digest", "response", "error", "note"),
     "reply_requests": ("why",),
@@ -31,6 +31,7 @@ WORDS = {
     "addresses": ("sealed",),
     "stored_pages": ("body",),
     "stored_letters": ("deflated",),
+    "mentions": ("source", "target", "why"),
 }
 """What erasure empties, by table: PostgreSQL makes no statistics of it."""
 _SCRIPTS = Path(__file__).parent / "migrations"
@@ -55,12 +56,12 @@ def migrate(settings: Settings) -> None:
         engine.dispose()
 
 
-def upgrade(connection: Connection) -> None:
-    """Run what migrations are missing, in the caller's transaction."""
+def upgrade(connection: Connection, *, to: str = "head") -> None:
+    """Run what migrations are missing, in the caller's transaction; *to* a revision only, for tests."""
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
 
 
 def grant(connection: Connection, *, login: str | None) -> None:

@@ -273,10 +273,13 @@ class StoredPage(Base):
     """A page of a correspondence as readers are sent it: a cache, renewed when what it shows changes."""
 
     __tablename__ = "stored_pages"
+    __table_args__ = (Index("ix_stored_pages_essay_id_page", "essay_id", "page"),)
 
     key: Mapped[str] = mapped_column(String(200), primary_key=True)
     """Surface, language, slug and number (`bridge.shelf`)."""
-    essay_id: Mapped[int] = mapped_column(ForeignKey("essays.id"), index=True)
+    essay_id: Mapped[int] = mapped_column(ForeignKey("essays.id"))
+    page: Mapped[int] = mapped_column()
+    """Of the correspondence, from 1; of the API's lists, in hundreds, below 0."""
     version: Mapped[str] = mapped_column(String(64))
     """Of pipeline, templates, assets and catalogues; one that is out of date serves until a job has renewed it."""
     etag: Mapped[str] = mapped_column(String(80))
@@ -296,10 +299,6 @@ class StoredLetters(Base):
     version: Mapped[str] = mapped_column(String(64))
     deflated: Mapped[bytes] = mapped_column(LargeBinary)
     """Raw DEFLATE blocks that end on a byte, to be put between others."""
-    crc: Mapped[str] = mapped_column(String(8))
-    """CRC-32 of the HTML, in hex."""
-    length: Mapped[int] = mapped_column()
-    """Of the HTML, in bytes."""
 
 
 class Mention(Base):

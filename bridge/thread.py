@@ -10,10 +10,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from bridge.essays import Gone, Published, gone, published
+from bridge.language import N_
 from bridge.prompt import Exchange
 from bridge.records import Comment, Essay, Generation, Reply, ReplyRequest, Voice
 from moderation import moderators
-from moderation.release import approved_ids, released, released_ids, standing
+from moderation.release import approved_ids, released, released_at, released_ids, standing
 from moderation.types import Released
 
 LETTERS_A_PAGE = 50
@@ -25,14 +26,15 @@ class NotPublic(Exception):
     """Raised for a comment or reply that is not released, as for one that never was."""
 
     def __init__(self) -> None:
-        super().__init__("There is nothing posted at this address.")
+        super().__init__(N_("There is nothing posted at this address."))
 
 
 class TakenBack(Exception):
     """Raised for a comment or reply that was released and then withdrawn: a tombstone is all there is."""
 
     def __init__(self, gone: Gone) -> None:
-        super().__init__("What stood here was taken back." if gone.by_author else "What stood here was taken down.")
+        back, down = N_("What stood here was taken back."), N_("What stood here was taken down.")
+        super().__init__(back if gone.by_author else down)
         self.gone = gone
 
 
@@ -68,9 +70,15 @@ class PostedComment:
     """The tombstone of a reply that was released. A comment that was taken down does not take its reply along."""
     outcome: str | None
     """What a reader is told where there is no reply: "declined", "withheld" or "not_chosen", else None."""
-    number: int
+    place: int
+    """Which of its essay's letters it was to be posted, from 1."""
+    page: int
+    """The page of the correspondence on which it stands, from 1."""
+    passage: str | None
+    """The words of the essay that it is about; None: the whole."""
+    passage_block: int | None
     below: list[PostedComment] = field(default_factory=list)
-    """Comments in answer to the reply, even a withdrawn one, oldest first; filled by `conversation` only."""
+    """What was written in answer to its reply, or further down, on the same page; filled by `conversation` only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,46 +90,65 @@ class Counts:
 
 
 def posted_comments(session: Session, essay_id: int, *, after: int = 0, limit: int = 100) -> list[PostedComment]:
-    """Return up to *limit* comments, tombstones among them, whose number is above *after*, oldest first."""
+    """Return up to *limit* comments, tombstones among them, whose place is after *after*, oldest first."""
     rows = session.scalars(
-        select(Comment)
-        .where(Comment.essay_id == essay_id, Comment.id > after, Comment.submission_id.in_(approved_ids()))
-        .order_by(Comment.id)
-        .limit(limit)
+        select(Comment).where(Comment.essay_id == essay_id, Comment.place > after).order_by(Comment.place).limit(limit)
     ).all()
     return _posted(session, rows)
 
 
-def conversation(
-    session: Session, essay_id: int, *, after: int = 0, limit: int = LETTERS_A_PAGE
-) -> list[PostedComment]:
-    """Return up to *limit* comments on the essay itself, each with everything written below it."""
-    letters = session.scalars(
-        select(Comment)
-        .where(
-            Comment.essay_id == essay_id,
-            Comment.parent_id.is_(None),
-            Comment.id > after,
-            Comment.submission_id.in_(approved_ids()),
-        )
-        .order_by(Comment.id)
-        .limit(limit)
+def conversation(session: Session, essay_id: int, page: int = 1) -> list[PostedComment]:
+    """Return what stands on a page of an essay's correspondence, oldest first, at two levels.
+
+    What was written in answer to a reply stands below the letter that began that exchange, if it is on the same page.
+    """
+    rows = session.scalars(
+        select(Comment).where(Comment.essay_id == essay_id, Comment.page == page).order_by(Comment.place)
     ).all()
-    posted = _posted(session, letters)
-    level = posted
-    while level:
-        above = {letter.number: letter for letter in level}
-        # By the comment that was answered, not by its reply: what answers a withdrawn reply still stands.
-        answering = session.execute(
-            select(Comment, Reply.comment_id)
-            .join(Reply, Reply.id == Comment.parent_id)
-            .where(Reply.comment_id.in_(above), Comment.submission_id.in_(approved_ids()))
-            .order_by(Comment.id)
-        ).all()
-        level = _posted(session, [comment for comment, _ in answering])
-        for letter, (_, answered) in zip(level, answering, strict=True):
-            above[answered].below.append(letter)
-    return posted
+    # By the comment that was answered, not by its reply: what answers a withdrawn reply still stands.
+    answered = session.execute(
+        select(Reply.id, Reply.comment_id).where(Reply.id.in_({row.parent_id for row in rows if row.parent_id}))
+    )
+    above = {reply_id: comment_id for reply_id, comment_id in answered}  # noqa: C416  (dict() finds no types.)
+    begun: dict[int, PostedComment] = {}
+    first: list[PostedComment] = []
+    for row, posted in zip(rows, _posted(session, rows), strict=True):
+        beginning = begun.get(above.get(row.parent_id or 0, 0))
+        begun[row.id] = beginning or posted
+        (first if beginning is None else beginning.below).append(posted)
+    return first
+
+
+def pages(session: Session, essay_id: int) -> int:
+    """Return how many pages an essay's correspondence has, at least one."""
+    return session.scalar(select(func.max(Comment.page)).where(Comment.essay_id == essay_id)) or 1
+
+
+def give_place(session: Session, submission_id: int) -> None:
+    """Give what was just approved, if it is a comment, its place and its page, which it keeps. Twice changes nothing.
+
+    What is written in answer stands on the page of what it answers, as long as that page has room. Approvals wait for
+    each other at the ledger's head, so no two find the same place free; the index would refuse the second.
+    """
+    comment = session.scalar(select(Comment).where(Comment.submission_id == submission_id))
+    if comment is None or comment.place is not None:
+        return
+    under = Comment.essay_id == comment.essay_id
+    comment.place = 1 + (session.scalar(select(func.max(Comment.place)).where(under)) or 0)
+    answered = select(Reply.comment_id).where(Reply.id == comment.parent_id).scalar_subquery()
+    page = session.scalar(select(Comment.page).where(Comment.id == answered)) if comment.parent_id else None
+    if page is None or _on(session, comment.essay_id, page) >= 2 * LETTERS_A_PAGE:
+        page = pages(session, comment.essay_id)
+        if _on(session, comment.essay_id, page) >= LETTERS_A_PAGE:
+            page += 1
+    comment.page = page
+    session.flush()
+
+
+def _on(session: Session, essay_id: int, page: int) -> int:
+    """Return how many letters stand on a page."""
+    on_it = select(func.count()).where(Comment.essay_id == essay_id, Comment.page == page)
+    return session.scalar(on_it) or 0
 
 
 def counts(session: Session, essay_ids: Collection[int]) -> dict[int, Counts]:
@@ -129,7 +156,12 @@ def counts(session: Session, essay_ids: Collection[int]) -> dict[int, Counts]:
     letters = session.execute(
         select(Comment.essay_id, func.count(), func.count(Reply.id))
         .outerjoin(Reply, (Reply.comment_id == Comment.id) & Reply.submission_id.in_(released_ids()))
-        .where(Comment.essay_id.in_(essay_ids), Comment.submission_id.in_(released_ids()))
+        .where(
+            # Only what has a place was ever posted: the rest need not be looked up.
+            Comment.essay_id.in_(essay_ids),
+            Comment.place.is_not(None),
+            Comment.submission_id.in_(released_ids()),
+        )
         .group_by(Comment.essay_id)
     )
     found = {essay_id: Counts(all_of_them, answered) for essay_id, all_of_them, answered in letters}
@@ -171,6 +203,26 @@ def posted_reply(session: Session, public_id: str) -> tuple[PostedReply, PostedC
     return posted.reply, posted, under
 
 
+def posted_lately(session: Session, essay_id: int, *, limit: int = 100) -> list[PostedComment]:
+    """Return the comments with the newest released letters and answers under an essay, in no order.
+
+    What was posted last, of either kind, is among them, *limit* of each at most; so an old letter is where its answer
+    is new.
+    """
+    out = released_at().subquery()
+    letters = select(Comment.id).join(out, out.c.submission_id == Comment.submission_id)
+    answered = (
+        select(Reply.comment_id)
+        .join(Comment, Comment.id == Reply.comment_id)
+        .join(out, out.c.submission_id == Reply.submission_id)
+    )
+    ids: set[int] = set()
+    for newest in (letters, answered):
+        under = newest.where(Comment.essay_id == essay_id)
+        ids |= set(session.scalars(under.order_by(out.c.decided_at.desc(), Comment.id.desc()).limit(limit)))
+    return _posted(session, session.scalars(select(Comment).where(Comment.id.in_(ids))).all())
+
+
 def exchanges(session: Session, essay_id: int, *, without: Collection[int] = ()) -> list[Exchange]:
     """Return what is released under an essay as the model may read it, oldest first, but for the comments *without*.
 
@@ -202,50 +254,62 @@ def exchanges(session: Session, essay_id: int, *, without: Collection[int] = ())
 
 def _posted(session: Session, comments: Sequence[Comment]) -> list[PostedComment]:
     ids = [comment.id for comment in comments]
+    # Only what is told: the rest of a generation is large.
     answers = {
-        reply.comment_id: (reply, generation, voice)
-        for reply, generation, voice in session.execute(
-            select(Reply, Generation, Voice)
+        row.comment_id: row
+        for row in session.execute(
+            select(
+                Reply.comment_id,
+                Reply.public_id,
+                Reply.submission_id,
+                Generation.rehearsed,
+                Generation.model_answered,
+                Generation.model_asked,
+                Generation.started_at,
+                Voice.name,
+            )
             .join(Generation, Generation.id == Reply.generation_id)
             .join(Voice, Voice.id == Generation.voice_id)
             .where(Reply.comment_id.in_(ids))
         )
     }
     requests = {
-        request.comment_id: request
-        for request in session.scalars(select(ReplyRequest).where(ReplyRequest.comment_id.in_(ids)))
+        row.comment_id: row
+        for row in session.execute(
+            select(ReplyRequest.comment_id, ReplyRequest.state, ReplyRequest.chosen_at).where(
+                ReplyRequest.comment_id.in_(ids)
+            )
+        )
     }
     answered = select(Reply.id, Reply.public_id).where(Reply.id.in_({c.parent_id for c in comments if c.parent_id}))
     parents = {id_: public_id for id_, public_id in session.execute(answered)}  # noqa: C416  (dict() finds no types.)
-    out = released(session, [*(c.submission_id for c in comments), *(r.submission_id for r, _, _ in answers.values())])
-    how = standing(session, [*(c.submission_id for c in comments), *(r.submission_id for r, _, _ in answers.values())])
+    ours = [*(c.submission_id for c in comments), *(row.submission_id for row in answers.values())]
+    out, how = released(session, ours), standing(session, ours)
     people = moderators.named(session, {words.approved_by for words in out.values()})
     posted = []
     for comment in comments:
-        words = out.get(comment.submission_id)
-        request = requests.get(comment.id)
-        state = request.state if request is not None else None
+        request, answer = requests.get(comment.id), answers.get(comment.id)
         reply = reply_gone = None
-        if comment.id in answers:
-            reply_gone = gone(how[answers[comment.id][0].submission_id])
-        if comment.id in answers and answers[comment.id][0].submission_id in out:
-            row, generation, voice = answers[comment.id]
-            said = out[row.submission_id]
+        if answer is not None:
+            reply_gone = gone(how[answer.submission_id])
+        if answer is not None and answer.submission_id in out:
+            said = out[answer.submission_id]
             reply = PostedReply(
-                public_id=row.public_id,
+                public_id=answer.public_id,
                 words=said,
-                voice=voice.name,
-                model="rehearsal" if generation.rehearsed else generation.model_answered or generation.model_asked,
-                rehearsed=generation.rehearsed,
-                asked_at=generation.started_at,
+                voice=answer.name,
+                model="rehearsal" if answer.rehearsed else answer.model_answered or answer.model_asked,
+                rehearsed=answer.rehearsed,
+                asked_at=answer.started_at,
                 chosen_at=request.chosen_at if request is not None else None,
                 approved_by=people[said.approved_by].name,
                 comment_id=comment.public_id,
             )
+        state = request.state if request is not None else None
         posted.append(
             PostedComment(
                 public_id=comment.public_id,
-                words=words,
+                words=out.get(comment.submission_id),
                 posted_at=comment.created_at,
                 gone=gone(how[comment.submission_id]),
                 digest=how[comment.submission_id].digest,
@@ -253,7 +317,10 @@ def _posted(session: Session, comments: Sequence[Comment]) -> list[PostedComment
                 reply=reply,
                 reply_gone=reply_gone,
                 outcome=state if state in {"declined", "withheld", "not_chosen"} else None,
-                number=comment.id,
+                place=comment.place or 0,
+                page=comment.page or 1,
+                passage=comment.passage,
+                passage_block=comment.passage_block,
             )
         )
     return posted

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
 from ground import postgres
 from ground.vault import Vault
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import Connection, MetaData, create_engine, insert, inspect, text
 
 from bridge import db, migrate
 from bridge.settings import Settings, load
@@ -101,6 +102,64 @@ def test_keeps_a_failed_migration_out_altogether(empty: Settings) -> None:
         migrate.migrate(empty)
     assert inspect(owner).get_table_names() == ["waiting"]
     owner.dispose()
+
+
+# 0004: places for letters that were posted before there were any
+
+
+def test_gives_posted_letters_their_places_and_pages(empty: Settings) -> None:
+    """60 letters and, in answer to the first one's reply, 60 more: what finds no room there goes on the newest page."""
+    empty.data.mkdir(parents=True, exist_ok=True)
+    owner = db.owner_engine(empty.database)
+    with owner.begin() as connection:
+        migrate.upgrade(connection, to="0003")
+        _correspond(connection, letters=60, answers=60)
+    with owner.begin() as connection:
+        migrate.upgrade(connection)
+        rows = connection.exec_driver_sql("SELECT id, place, page FROM comments ORDER BY id").all()
+    owner.dispose()
+    assert [row[1] for row in rows] == [*range(1, 121), None]
+    # 50 letters fill the first page, and the next 50 in answer its spare room; then they go where letters go.
+    assert [row[2] for row in rows] == [*[1] * 50, *[2] * 10, *[1] * 50, *[2] * 10, None]
+
+
+def _correspond(connection: Connection, *, letters: int, answers: int) -> None:
+    """Put posted letters under an essay, the first one answered, posted letters in answer, and one that is pending."""
+    tables = MetaData()
+    tables.reflect(connection)
+    number = letters + answers + 1
+    _put(connection, tables, "moderators", id=1, role="admin")
+    _put(connection, tables, "voices", id=1)
+    for submission in range(1, number + 3):
+        kind = "essay" if submission == 1 else "reply" if submission == number + 2 else "comment"
+        _put(connection, tables, "submissions", id=submission, kind=kind, digest=f"{submission:064x}")
+        if submission != number + 1:
+            _put(connection, tables, "decisions", submission_id=submission, verdict="approve", moderator_id=1)
+    _put(connection, tables, "essays", id=1, voice_id=1, submission_id=1)
+    for comment in range(1, number + 1):
+        told = {"id": comment, "public_id": f"{comment:032x}", "submission_id": comment + 1}
+        _put(connection, tables, "comments", essay_id=1, **told)
+    _put(connection, tables, "generations", id=1, comment_id=1, voice_id=1)
+    _put(connection, tables, "replies", id=1, comment_id=1, submission_id=number + 2, generation_id=1)
+    below = f"id > {letters} AND id <= {letters + answers}"
+    connection.exec_driver_sql(f"UPDATE comments SET parent_id = 1 WHERE {below}")
+
+
+def _put(connection: Connection, tables: MetaData, name: str, **row: object) -> None:
+    """Insert a row, with anything in the columns that need something."""
+    table = tables.tables[name]
+    anything: dict[type, object] = {
+        int: 0,
+        str: "",
+        bool: False,
+        float: 0.0,
+        bytes: b"",
+        datetime: datetime(2026, 11, 1, tzinfo=UTC),
+    }
+    for column in table.columns:
+        if column.name not in row and not column.nullable and column.server_default is None:
+            row[column.name] = anything[column.type.python_type]
+    connection.execute(insert(table).values(row))
 
 
 # PostgreSQL: who may do what

@@ -23,14 +23,14 @@ def bodies(found: list[PostedComment]) -> list[str | None]:
     return [each.words.body if each.words else None for each in found]
 
 
-def test_shows_what_was_approved_oldest_first_and_nothing_else(house: House) -> None:
+def test_shows_what_was_approved_in_the_order_of_its_posting_and_nothing_else(house: House) -> None:
     first, second = house.send("One."), house.send("Two.")
     house.send("Pending.")
     house.reject(house.send("Rejected.").public_id, code="spam")
     comments.take_back(house.site, house.send("Taken back while pending.").public_id)
     house.approve(second.public_id)
     house.approve(first.public_id)
-    assert bodies(posted(house)) == ["One.", "Two."]
+    assert bodies(posted(house)) == ["Two.", "One."]
 
 
 def test_shows_a_reply_once_it_is_released(house: House) -> None:
@@ -81,7 +81,7 @@ def test_goes_on_after_the_last_of_a_page(house: House) -> None:
         house.post(str(number))
     first = posted(house, limit=2)
     assert bodies(first) == ["0", "1"]
-    assert bodies(posted(house, after=first[-1].number)) == ["2", "3", "4"]
+    assert bodies(posted(house, after=first[-1].place)) == ["2", "3", "4"]
 
 
 def test_puts_letters_to_an_answer_below_it_however_deep(house: House) -> None:
@@ -92,9 +92,8 @@ def test_puts_letters_to_an_answer_below_it_however_deep(house: House) -> None:
     with house.site.database.reading_sessions() as session:
         top = thread.conversation(session, essay_id(house))
     assert bodies(top) == ["One.", "Another."]
-    assert bodies(top[0].below) == ["Three."]
-    assert bodies(top[0].below[0].below) == ["Five."]
-    assert top[0].below[0].below[0].answers == deeper
+    assert bodies(top[0].below) == ["Three.", "Five."]
+    assert [each.answers for each in top[0].below] == [reply, deeper]
 
 
 @pytest.mark.parametrize(("state", "told"), [("declined", "declined"), ("withheld", "withheld"), ("failed", None)])

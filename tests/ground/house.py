@@ -20,7 +20,23 @@ from sqlalchemy import select
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from bridge import accounts, checkpoints, comments, essays, model, prompt, replies, reports, reviews, voices
+from bridge import (
+    accounts,
+    belongings,
+    checkpoints,
+    comments,
+    correspondents,
+    essays,
+    links,
+    model,
+    outdated,
+    prompt,
+    replies,
+    reports,
+    reviews,
+    shelf,
+    voices,
+)
 from bridge.comments import Letter, Receipt
 from bridge.db import Database
 from bridge.keys import Keys
@@ -65,7 +81,8 @@ class Tokens:
 
 
 def site_over(database: Database, folder: Path, *, nudges: Nudges | None = None, **settings: Any) -> Site:
-    """Return a site that keeps its records in *database*."""
+    """Return a site that keeps its records in *database*; it limits no reader unless *settings* say so."""
+    settings.setdefault("rate_limits", "off")
     chosen = Settings(_env_file=None, emeritus_data=folder, secret_key=SECRET_KEY, **settings)  # type: ignore[call-arg]
     return Site(chosen, database, nudges or NoNudges(), Keys(chosen.key), Never())
 
@@ -203,6 +220,15 @@ class House:
         with self.site.database.sessions.begin() as session:
             comment = session.scalars(select(Comment).where(Comment.public_id == public_id)).one()
             session.get_one(ReplyRequest, comment.id).state = state.value
+            outdated.mark_letters(session, comment.id)
+        self.print()
+
+    def print(self) -> None:
+        """Do what the job does about stored pages that are out of date."""
+        with self.site.database.reading_sessions() as session:
+            old = shelf.out_of_date(session, self.site.settings)
+        for essay_id in old:
+            shelf.bring_up_to_date(self.site, essay_id)
 
     def essay(self, slug: str, body: str = "# Another\n\nMore.", *, released: bool = True) -> int:
         """Add an essay of the voice's; return its submission."""
@@ -213,6 +239,7 @@ class House:
                 waiting = pending(session, added.submission_id)
                 assert waiting is not None
                 gate.approve(session, waiting.id, moderator=self.ada, seen=waiting.digest)
+                shelf.essay_changed(session, self.site.settings, added.id)
             return added.submission_id
 
     def contents(self) -> dict[str, list[tuple[object, ...]]]:
@@ -303,6 +330,11 @@ class Lived:
     """The submission of a posted letter."""
     report: str
     """What the address ends with on which a reporter sees what became of their report."""
+    confirm: str
+    stop: str
+    """What the links in readers' mail end with."""
+    belongings: str
+    """What the link ends with by which the owner of an address sees what is kept."""
 
     def address(self, rule: Rule) -> str:
         """Return an address of *rule* that leads somewhere."""
@@ -313,6 +345,7 @@ class Lived:
             "generation_id": 1,
             "outgoing_id": 1,
             "word_id": 1,
+            "block_id": 1,
             "report_id": 1,
             "filename": "emeritus.css",
             "token": self.link,
@@ -331,10 +364,14 @@ class Lived:
             values["submission_id"] = self.posted
         if "/reports/<" in rule.rule:
             values["token"] = self.report
+        if rule.rule.startswith("/mail/"):
+            values["token"] = self.confirm if "/confirm/" in rule.rule else self.stop
+        if rule.rule.startswith("/your-letters/"):
+            values["token"] = self.belongings
         path = rule.rule
         for argument in rule.arguments:
             path = re.sub(rf"<(?:[^<>]*:)?{argument}>", str(values[argument]), path)
-        return path
+        return f"{path}?essays={SLUG}" if path == "/api/v1/counts" else path
 
 
 def live(house: House) -> Lived:
@@ -347,6 +384,10 @@ def live(house: House) -> Lived:
     keys = house.site.keys
     with house.site.database.reading_sessions() as session:
         ben = accounts.of_moderator(session, house.ben)
+    with house.site.database.sessions.begin() as session:
+        address = correspondents.given(session, keys, "reader@letters.example", None)
+        confirm, stop = links.to_confirm(session, keys, address.id), links.to_stop(session, keys, address.id)
+        opens = links.made(session, keys, belongings.OPEN, address.id, life=belongings.LIFE)
     return Lived(
         comment=sent.public_id,
         reply=reply,
@@ -358,6 +399,9 @@ def live(house: House) -> Lived:
         pending_reply=pending_reply,
         posted=house.submission(sent.public_id),
         report=reports.receive_report(house.site, sent.public_id, "abuse", "It is rude."),
+        confirm=confirm,
+        stop=stop,
+        belongings=opens,
     )
 
 

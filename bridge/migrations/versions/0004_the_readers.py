@@ -60,6 +60,7 @@ def upgrade() -> None:
         "stored_pages",
         sa.Column("key", sa.String(length=200), nullable=False),
         sa.Column("essay_id", sa.Integer(), nullable=False),
+        sa.Column("page", sa.Integer(), nullable=False),
         sa.Column("version", sa.String(length=64), nullable=False),
         sa.Column("etag", sa.String(length=80), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
@@ -67,7 +68,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["essay_id"], ["essays.id"], name=op.f("fk_stored_pages_essay_id_essays")),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_stored_pages")),
     )
-    op.create_index(op.f("ix_stored_pages_essay_id"), "stored_pages", ["essay_id"], unique=False)
+    op.create_index("ix_stored_pages_essay_id_page", "stored_pages", ["essay_id", "page"], unique=False)
     op.create_table(
         "stored_letters",
         sa.Column("essay_id", sa.Integer(), autoincrement=False, nullable=False),
@@ -75,8 +76,6 @@ def upgrade() -> None:
         sa.Column("language", sa.String(length=16), nullable=False),
         sa.Column("version", sa.String(length=64), nullable=False),
         sa.Column("deflated", sa.LargeBinary(), nullable=False),
-        sa.Column("crc", sa.String(length=8), nullable=False),
-        sa.Column("length", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["essay_id"], ["essays.id"], name=op.f("fk_stored_letters_essay_id_essays")),
         sa.PrimaryKeyConstraint("essay_id", "page", "language", name=op.f("pk_stored_letters")),
     )
