@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import rfc8785
 from email_validator import EmailNotValidError, validate_email
@@ -17,10 +17,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from bridge import awaiting, correspondents, essays, intake, passages, replies, reports, signals, words
+from bridge import awaiting, correspondents, essays, intake, outbox, passages, replies, reports, shelf, signals, words
 from bridge.awaiting import Awaited
+from bridge.correspondents import AddressStanding
 from bridge.essays import Published
 from bridge.keys import AUTHOR_LINK, Keys, fingerprint, new_secret
+from bridge.language import N_
 from bridge.passages import Passage
 from bridge.records import Comment, Essay, IdempotencyKey, Reply, ReplyRequest, Voice
 from bridge.signals import Noticed
@@ -42,19 +44,22 @@ KEY_BITS = 128
 class CommentRefused(Exception):
     """Something about a comment that its reader can mend. Nothing was changed."""
 
+    field: ClassVar[str | None] = None
+    """The field of the form that it is about."""
+
 
 class NoSuchComment(Exception):
     """Raised when no comment has this id, or the link to it is not whole."""
 
     def __init__(self) -> None:
-        super().__init__("There is no letter at this address.")
+        super().__init__(N_("There is no letter at this address."))
 
 
 class NothingToReplyTo(CommentRefused):
     """Raised when `parent` is not a released reply under this essay."""
 
     def __init__(self) -> None:
-        super().__init__("The answer you are writing to is not posted here, or no longer.")
+        super().__init__(N_("The answer you are writing to is not posted here, or no longer."))
 
 
 class KeyTooWeak(CommentRefused):
@@ -81,22 +86,26 @@ class SecretRefused(CommentRefused):
 class NotAnAddress(CommentRefused):
     """Raised when the e-mail address cannot be one."""
 
+    field = "email"
+
     def __init__(self) -> None:
-        super().__init__("This e-mail address cannot be right. Mend it, or leave it out: you need none.")
+        super().__init__(N_("This e-mail address cannot be right. Mend it, or leave it out: you need none."))
 
 
 class DecidedMeanwhile(CommentRefused):
     """Raised when an author changes a letter that no longer waits."""
 
     def __init__(self) -> None:
-        super().__init__("Your letter no longer waits for a person, so it cannot be changed. Your new words are below.")
+        super().__init__(
+            N_("Your letter no longer waits for a person, so it cannot be changed. Your new words are below.")
+        )
 
 
 class EssayClosed(CommentRefused):
     """Raised when a letter comes under an essay that takes none any more, or not now."""
 
     def __init__(self, why: str | None) -> None:
-        super().__init__("This essay takes no letters now, so yours was not sent.")
+        super().__init__(N_("This essay takes no letters now, so yours was not sent."))
         self.why = why
 
 
@@ -151,6 +160,8 @@ class Held:
     """How its answer stands while there is none."""
     voice: Voice
     wants_reply: bool
+    passage: Passage | None
+    """The words of the essay that it is about; None: the whole."""
     waiting: Pending | None
     out: Released | None
     rejected: Rejected | None
@@ -162,6 +173,8 @@ class Held:
     reply_id: str | None
     asked_at: datetime | None
     answered_at: datetime | None
+    mail: AddressStanding
+    """Whether its author is told by mail."""
 
     @property
     def words(self) -> Pending | Released | Rejected | None:
@@ -219,6 +232,9 @@ def receive_comment(
     secret = author_secret or _first_secret(site.keys, slug, key)
     with site.database.reading_sessions() as session:
         letter = check(session, letter)
+        if letter.passage is not None:
+            # It renders the essay, which no other writer should wait for; within the transaction it is looked up.
+            passages.check(essays.published(session, slug).words, letter.passage)
     try:
         return _receive(site, slug, letter, key, secret, same_words_once=same_words_once, noticed=noticed)
     except IntegrityError:
@@ -289,9 +305,23 @@ def _receive(
                 )
             )
             session.flush()
+        asked = correspondents.ask(session, site, comment)
         receipt = _receipt(session, site.keys, comment, secret)
     screening_wanted(site, submission_id)
+    if asked:
+        site.nudges.nudge_outgoing()
     return receipt
+
+
+def essay_of(session: Session, public_id: str, slug: str) -> Published:
+    """Return the essay under which a comment was written, if it is *slug*.
+
+    Raises `NoSuchComment`, or `essays.EssayGone` if the essay is posted no longer.
+    """
+    _, essay = one(session, public_id)
+    if essay.slug != slug:
+        raise NoSuchComment
+    return essays.published(session, slug)
 
 
 def taking_letters(session: Session, slug: str) -> Published:
@@ -311,6 +341,7 @@ def change_comment(site: Site, public_id: str, letter: Letter) -> None:
         letter = check(session, letter)
     with site.database.sessions.begin() as session:
         comment, essay = one(session, public_id, to_change=True)
+        came = signals.came_with(session, comment.submission_id)
         parent = session.get(Reply, comment.parent_id) if comment.parent_id else None
         try:
             comment.submission_id = intake.submit(
@@ -327,7 +358,7 @@ def change_comment(site: Site, public_id: str, letter: Letter) -> None:
             # Who decided is for the desk to know.
             raise DecidedMeanwhile from None
         comment.wants_reply = letter.wants_reply
-        signals.look_at_letter(session, comment)
+        signals.look_at_letter(session, comment, came=came)
         submission_id = comment.submission_id
     screening_wanted(site, submission_id)
 
@@ -346,6 +377,7 @@ def take_back(site: Site, public_id: str) -> None:
     with site.database.sessions.begin() as session:
         comment, _ = one(session, public_id, to_change=True)
         withdraw(session, comment)
+        shelf.comment_changed(session, site.settings, comment.id)
 
 
 def withdraw(session: Session, comment: Comment) -> Reply | None:
@@ -354,6 +386,7 @@ def withdraw(session: Session, comment: Comment) -> Reply | None:
     replies.no_longer_wanted(session, comment.id)
     gate.withdraw(session, comment.submission_id, by="author")
     reports.close_about(session, comment.submission_id)
+    outbox.forget(session, comment.id)
     reply = session.scalar(select(Reply).where(Reply.comment_id == comment.id))
     if reply is not None and standing(session, [reply.submission_id])[reply.submission_id].state != State.REJECTED:
         gate.withdraw(session, reply.submission_id, by="author")
@@ -383,6 +416,7 @@ def held(site: Site, public_id: str) -> Held:
             awaited=awaiting.awaited(session, comment, voice, request, posted=how.was_released),
             voice=voice,
             wants_reply=comment.wants_reply,
+            passage=Passage(comment.passage_block or 0, comment.passage) if comment.passage else None,
             waiting=pending(session, comment.submission_id),
             out=released(session, [comment.submission_id]).get(comment.submission_id),
             rejected=appeals.rejected(session, comment.submission_id),
@@ -392,6 +426,7 @@ def held(site: Site, public_id: str) -> Held:
             reply_id=reply.public_id if reply and reply_status is ReplyStatus.RELEASED else None,
             asked_at=request.created_at if request else None,
             answered_at=reply.created_at if reply else None,
+            mail=correspondents.standing(session, comment),
         )
 
 

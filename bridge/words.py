@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import ClassVar, Literal
 
 from bridge import markup
+from bridge.language import N_
 
 Field = Literal["body", "author", "words"]
 
@@ -36,7 +37,6 @@ _MARKS_BEFORE_COMPOSING = 4 * COMBINING_MARKS
 
 _UNREADABLE = re.compile("[\x00\ud800-\udfff]")
 _TITLE_LINE = re.compile(r"#[ \t]+(?P<title>\S[^\n]*)(?:\n|\Z)")
-_CALLED: dict[Field, str] = {"body": "text", "author": "name", "words": "text"}
 
 
 class WordsRefused(ValueError):
@@ -44,9 +44,12 @@ class WordsRefused(ValueError):
 
     code: ClassVar[str]
 
-    def __init__(self, field: Field, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, field: Field, sentence: str, **parts: int | str) -> None:
+        super().__init__(sentence % {n: f"{part:,}" if isinstance(part, int) else part for n, part in parts.items()})
         self.field: Field = field
+        self.sentence = sentence
+        """As the catalogues have it; `parts` are put into it where it is shown."""
+        self.parts = parts
 
 
 class NothingWritten(WordsRefused):
@@ -55,7 +58,12 @@ class NothingWritten(WordsRefused):
     code = "nothing-written"
 
     def __init__(self, field: Field) -> None:
-        super().__init__(field, f"There is nothing to see in the {_CALLED[field]}; please write something.")
+        super().__init__(
+            field,
+            N_("There is nothing to see in the name; please write something.")
+            if field == "author"
+            else N_("There is nothing to see in the text; please write something."),
+        )
 
 
 class Unreadable(WordsRefused):
@@ -65,7 +73,10 @@ class Unreadable(WordsRefused):
 
     def __init__(self, field: Field) -> None:
         super().__init__(
-            field, f"The {_CALLED[field]} contains a broken character; please remove it, or write that place again."
+            field,
+            N_("The name contains a broken character; please remove it, or write that place again.")
+            if field == "author"
+            else N_("The text contains a broken character; please remove it, or write that place again."),
         )
 
 
@@ -74,11 +85,14 @@ class TooLong(WordsRefused):
 
     code = "too-long"
 
-    def __init__(self, field: Field, length: int, limit: int, *, called: str | None = None) -> None:
-        super().__init__(
-            field,
-            f"The {called or _CALLED[field]} has {length:,} characters; please shorten it to at most {limit:,}.",
-        )
+    def __init__(self, field: Field, length: int, limit: int, *, is_title: bool = False) -> None:
+        if is_title:
+            sentence = N_("The title has %(length)s characters; please shorten it to at most %(limit)s.")
+        elif field == "author":
+            sentence = N_("The name has %(length)s characters; please shorten it to at most %(limit)s.")
+        else:
+            sentence = N_("The text has %(length)s characters; please shorten it to at most %(limit)s.")
+        super().__init__(field, sentence, length=length, limit=limit)
         self.length = length
         self.limit = limit
 
@@ -89,7 +103,9 @@ class TooManyLines(WordsRefused):
     code = "too-many-lines"
 
     def __init__(self, lines: int) -> None:
-        super().__init__("body", f"The text has {lines:,} lines; please use at most {COMMENT_LINES}.")
+        super().__init__(
+            "body", N_("The text has %(lines)s lines; please use at most %(most)s."), lines=lines, most=COMMENT_LINES
+        )
         self.lines = lines
 
 
@@ -99,7 +115,9 @@ class TooManyLinks(WordsRefused):
     code = "too-many-links"
 
     def __init__(self, links: int) -> None:
-        super().__init__("body", f"The text has {links:,} links; please use at most {COMMENT_LINKS}.")
+        super().__init__(
+            "body", N_("The text has %(links)s links; please use at most %(most)s."), links=links, most=COMMENT_LINKS
+        )
         self.links = links
 
 
@@ -110,7 +128,7 @@ class TooDeep(WordsRefused):
 
     def __init__(self) -> None:
         super().__init__(
-            "body", "The text has too many lists or quotations within each other; please take some levels away."
+            "body", N_("The text has too many lists or quotations within each other; please take some levels away.")
         )
 
 
@@ -122,7 +140,10 @@ class TooManyMarks(WordsRefused):
     def __init__(self, field: Field) -> None:
         super().__init__(
             field,
-            f"The {_CALLED[field]} piles more than {COMBINING_MARKS} accents on one letter; please take some away.",
+            N_("The name piles more than %(most)s accents on one letter; please take some away.")
+            if field == "author"
+            else N_("The text piles more than %(most)s accents on one letter; please take some away."),
+            most=COMBINING_MARKS,
         )
 
 
@@ -132,7 +153,7 @@ class NotOneLine(WordsRefused):
     code = "not-one-line"
 
     def __init__(self) -> None:
-        super().__init__("author", "The name has a line break in it; please write it in one line.")
+        super().__init__("author", N_("The name has a line break in it; please write it in one line."))
 
 
 class NameTaken(WordsRefused):
@@ -142,7 +163,7 @@ class NameTaken(WordsRefused):
 
     def __init__(self) -> None:
         super().__init__(
-            "author", "The name looks like that of a voice, a moderator or this site; please choose another one."
+            "author", N_("The name looks like that of a voice, a moderator or this site; please choose another one.")
         )
 
 
@@ -153,7 +174,9 @@ class MarkedAsRehearsal(WordsRefused):
 
     def __init__(self) -> None:
         super().__init__(
-            "author", f"Only this site puts {REHEARSAL_MARK} behind a name; please choose a name without it."
+            "author",
+            N_("Only this site puts %(mark)s behind a name; please choose a name without it."),
+            mark=REHEARSAL_MARK,
         )
 
 
@@ -251,7 +274,7 @@ def essay_body(raw: str) -> str:
         raise TooLong("body", len(body), ESSAY_LENGTH)
     title = essay_title(body)
     if len(title) > TITLE_LENGTH:
-        raise TooLong("body", len(title), TITLE_LENGTH, called="title")
+        raise TooLong("body", len(title), TITLE_LENGTH, is_title=True)
     return body
 
 

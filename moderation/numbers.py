@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Float, Select, String, Subquery, case, func, select
@@ -11,8 +12,8 @@ from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ColumnElement, FunctionElement
 
-from moderation.records import AppealRow, Decision, Submission, Withdrawal
-from moderation.types import Kind, Verdict
+from moderation.records import AppealRow, Decision, Submission, Waiting, Withdrawal
+from moderation.types import Kind, State, Verdict
 
 Group = int
 """Whatever the caller counts by: the vault knows no voices."""
@@ -106,6 +107,28 @@ def taken_down(session: Session, whose: Select[int, int]) -> dict[tuple[Group, M
     return {(group, when, Kind(kind), why): count for group, when, kind, why, count in rows}
 
 
+def states(session: Session, whose: Select[int]) -> dict[State, int]:
+    """Return how many of the submissions in *whose* stand in each state, erased ones among the withdrawn."""
+    of = whose.subquery()
+    state = case(
+        (Withdrawal.submission_id.is_not(None), State.WITHDRAWN.value),
+        (Decision.verdict == Verdict.APPROVE.value, State.APPROVED.value),
+        (Decision.verdict == Verdict.REJECT.value, State.REJECTED.value),
+        (Waiting.submission_id.is_not(None), State.PENDING.value),
+        else_=State.SUPERSEDED.value,
+    )
+    each = (
+        select(state.label("state"))
+        .select_from(of)
+        .outerjoin(Withdrawal, Withdrawal.submission_id == of.c[0])
+        .outerjoin(Decision, Decision.submission_id == of.c[0])
+        .outerjoin(Waiting, Waiting.submission_id == of.c[0])
+        .subquery()
+    )
+    rows = session.execute(select(each.c.state, func.count()).group_by(each.c.state))
+    return dict.fromkeys(State, 0) | {State(found): count for found, count in rows}
+
+
 def decided_ids() -> Select[int]:
     """Return a query for the ids of all submissions that have their verdict, for use in another."""
     return select(Decision.submission_id)
@@ -150,6 +173,42 @@ def time_to_answer(session: Session, whose: Select[int, int]) -> dict[tuple[Grou
         .where(Submission.kind == Kind.REPLY.value)
         .subquery(),
     )
+
+
+def decided_since(
+    session: Session, whose: Select[int, int], kind: Kind, since: datetime, *, at_most: int
+) -> list[tuple[Group, float]]:
+    """Return how many seconds each of the newest verdicts on this kind took, from the submission's coming."""
+    of, newer = whose.subquery(), aliased(Submission)
+    rows = session.execute(
+        select(of.c[1], seconds_between(Submission.submitted_at, Decision.decided_at))
+        .select_from(Decision)
+        .join(Submission, Submission.id == Decision.submission_id)
+        .outerjoin(newer, newer.supersedes == Submission.id)
+        .join(of, of.c[0] == func.coalesce(newer.id, Submission.id))
+        .where(Submission.kind == kind.value, Decision.decided_at > since)
+        .order_by(Decision.decided_at.desc())
+        .limit(at_most)
+    )
+    return [(group, float(seconds)) for group, seconds in rows]
+
+
+def answered_since(
+    session: Session, whose: Select[int, int], since: datetime, *, at_most: int
+) -> list[tuple[Group, float]]:
+    """Return how many seconds each of the newest replies took to come, from its comment's approval."""
+    of, comment = whose.subquery(), aliased(Submission)
+    rows = session.execute(
+        select(of.c[1], seconds_between(Decision.decided_at, Submission.submitted_at))
+        .select_from(Submission)
+        .join(of, of.c[0] == Submission.id)
+        .join(comment, comment.digest == Submission.in_answer_to)
+        .join(Decision, Decision.submission_id == comment.id)
+        .where(Submission.kind == Kind.REPLY.value, Submission.submitted_at > since)
+        .order_by(Submission.submitted_at.desc())
+        .limit(at_most)
+    )
+    return [(group, float(seconds)) for group, seconds in rows]
 
 
 def appeals(session: Session) -> Appeals:

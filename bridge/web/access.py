@@ -104,6 +104,17 @@ def open_to(access: Access) -> Callable[[V], V]:
     return declare
 
 
+def framable(view: V) -> V:
+    """Declare that the sites which may show an essay's correspondence in a frame may show this view there."""
+    view.framable = True  # type: ignore[attr-defined]
+    return view
+
+
+def may_be_framed(app: Flask, endpoint: str) -> bool:
+    """Return whether an endpoint declares that it may stand in a frame; only those under an essay's address do."""
+    return getattr(app.view_functions.get(endpoint), "framable", False) is True
+
+
 def declared(app: Flask, endpoint: str) -> Access | None:
     """Return what an endpoint declares, or None if it declares nothing."""
     found = getattr(app.view_functions.get(endpoint), "access", None)

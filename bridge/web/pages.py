@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import secrets
-from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
+from flask import Blueprint, Response, current_app, redirect, render_template, request
 from flask.typing import ResponseReturnValue
-from sqlalchemy.orm import Session
-from werkzeug.wrappers import Response as BaseResponse
 
-from bridge import appeals, comments, db, erasure, essays, intake, markup, thread
-from bridge.admission import Came
-from bridge.comments import CommentRefused, DecidedMeanwhile, EssayClosed, KeyUsedForOtherWords, Letter
-from bridge.essays import Published
-from bridge.language import tongue
-from bridge.passages import Passage
-from bridge.site import Site
-from bridge.thread import PostedComment
-from bridge.web import arriving
-from bridge.web.access import Access, open_to, site
+from bridge import appeals, comments, db, erasure, essays, intake, language, paths, printing, thread, waits
+from bridge.comments import CommentRefused, DecidedMeanwhile, Letter
+from bridge.web.access import Access, declared, framable, open_to, site
+from bridge.web.writing import Refusal, letter_from_form, refusal
 from bridge.words import COMMENT_LENGTH, NOTE_LENGTH, WordsRefused
-from moderation import base, reasons
+from moderation import reasons
 from moderation.errors import CannotAppeal, NothingToAnswer
-from moderation.types import Kind, Released
 
 pages = Blueprint("pages", __name__)
 
-FORM_TOKEN = "comment form"  # noqa: S105  (A purpose, not a token.)
-FORM_TOKEN_LIFE = timedelta(days=1)
-
 
 @pages.app_context_processor
-def _address() -> dict[str, str]:
-    """Tell every template the address readers use: what is quoted or offered there must be absolute."""
-    return {"site_address": site().settings.address}
+def _around() -> dict[str, Any]:
+    """Tell every template the address readers use, and where it is read in other languages.
+
+    What a form was answered with has no such place; the desk and what it signs in with speak English only.
+    """
+    spoken = site().settings.spoken
+    readers = request.method == "GET" and request.endpoint is not None
+    translated = readers and declared(current_app, str(request.endpoint)) in {Access.PUBLIC, Access.AUTHOR}
+    others = language.others(spoken, request.args) if translated else []
+    return {"site_address": site().settings.address, "spoken": spoken, "others": others}
 
 
 @pages.get("/")
@@ -47,68 +41,19 @@ def index() -> ResponseReturnValue:
     return render_template("index.html", essays=found, counts=counts)
 
 
-@pages.get("/about")
-@open_to(Access.PUBLIC)
-def about() -> ResponseReturnValue:
-    """Tell how a letter becomes an answer, and who decides what."""
-    return render_template("about.html", quorum=site().settings.veto_quorum, reasons=reasons)
-
-
 @pages.get("/essays/<slug>")
 @open_to(Access.PUBLIC)
 def essay(slug: str) -> ResponseReturnValue:
-    """Show an essay, its correspondence, and the form for a letter."""
-    answering = request.args.get("answering") or None
-    with site().database.reading_sessions() as session:
-        found = essays.published(session, slug)
-        return _essay_page(session, found, Letter("", "", parent=answering), after=_page())
+    """Show an essay with a page of its correspondence, printed for whoever asks while no stored one is there."""
+    return _correspondence(slug, "page")
 
 
-@pages.get("/essays/<slug>/form-token")
+@pages.get("/essays/<slug>/embed")
 @open_to(Access.PUBLIC)
-def form_token(slug: str) -> ResponseReturnValue:
-    """Give the module a token for the form, while the reader types."""
-    response = jsonify(token=_new_token(slug))
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-@pages.post("/essays/<slug>/comments")
-@open_to(Access.PUBLIC)
-def create_comment(slug: str) -> ResponseReturnValue:
-    """Receive a letter; without a fresh token, or when asked, show it once more before it is sent.
-
-    The token is what tells a double click from two letters, so a form without one is answered by a page that has it.
-    """
-    letter = _letter_from_form()
-    key = _key_of(slug, request.form.get("token", ""))
-    try:
-        if key is None or "preview" in request.form:
-            return _preview(slug, letter)
-        receipt = arriving.receive(
-            slug,
-            letter,
-            came=Came.PAGE,
-            key=key[0],
-            begun_at=key[1],
-            author_secret=_author_secret(),
-            same_words_once=True,
-        )
-    except KeyUsedForOtherWords:
-        # Sent, then back to the preview and other words sent from there: another letter, so it is shown once more.
-        return _preview(slug, letter)
-    except (WordsRefused, CommentRefused) as refused:
-        return _refused(slug, letter, refused)
-    response = redirect(url_for("pages.letter", token=receipt.token), 303)
-    _remember_author(response, receipt.author_secret)
-    return response
-
-
-@pages.get("/essays/<slug>/comments")
-@open_to(Access.PUBLIC)
-def comments_of(slug: str) -> ResponseReturnValue:
-    """Lead whoever loads the form's address again back to the essay."""
-    return redirect(url_for("pages.essay", slug=slug))
+@framable
+def framed_essay(slug: str) -> ResponseReturnValue:
+    """Show an essay's correspondence alone, for a frame."""
+    return _correspondence(slug, "embed")
 
 
 @pages.get("/letters/<token>")
@@ -124,7 +69,7 @@ def change_form(token: str) -> ResponseReturnValue:
     """Show the form with which an author changes a letter that nobody has decided on yet."""
     held = comments.held(site(), comments.opened_by(site(), token))
     if held.waiting is None or held.appealed is not None:
-        return redirect(url_for("pages.letter", token=token), 303)
+        return redirect(paths.letter(token), 303)
     before = Letter(held.waiting.author, held.waiting.body, wants_reply=held.wants_reply)
     return render_template("change.html", held=held, letter=before, token=token, refused=None, limit=COMMENT_LENGTH)
 
@@ -134,17 +79,17 @@ def change_form(token: str) -> ResponseReturnValue:
 def change(token: str) -> ResponseReturnValue:
     """Replace the words of a letter that nobody has decided on yet."""
     public_id = comments.opened_by(site(), token)
-    letter = _letter_from_form()
+    letter = letter_from_form()
     try:
         comments.change_comment(site(), public_id, letter)
     except (WordsRefused, CommentRefused, CannotAppeal, NothingToAnswer) as refused:
         held = comments.held(site(), public_id)
         status = 409 if isinstance(refused, DecidedMeanwhile | CannotAppeal) else 422
         page = render_template(
-            "change.html", held=held, letter=letter, token=token, refused=refused, limit=COMMENT_LENGTH
+            "change.html", held=held, letter=letter, token=token, refused=refusal(refused), limit=COMMENT_LENGTH
         )
         return page, status
-    return redirect(url_for("pages.letter", token=token), 303)
+    return redirect(paths.letter(token), 303)
 
 
 @pages.post("/letters/<token>/withdrawal")
@@ -152,7 +97,7 @@ def change(token: str) -> ResponseReturnValue:
 def create_withdrawal(token: str) -> ResponseReturnValue:
     """Take a letter back, posted or not, and its answer with it."""
     comments.take_back(site(), comments.opened_by(site(), token))
-    return redirect(url_for("pages.letter", token=token), 303)
+    return redirect(paths.letter(token), 303)
 
 
 @pages.post("/letters/<token>/appeal")
@@ -164,8 +109,9 @@ def create_appeal(token: str) -> ResponseReturnValue:
     try:
         appeals.appeal(site(), public_id, said)
     except (WordsRefused, CannotAppeal, NothingToAnswer) as refused:
-        return _letter_page(token, refused=refused, written=said), 409 if isinstance(refused, CannotAppeal) else 422
-    return redirect(url_for("pages.letter", token=token), 303)
+        status = 409 if isinstance(refused, CannotAppeal) else 422
+        return _letter_page(token, refused=refusal(refused), written=said), status
+    return redirect(paths.letter(token), 303)
 
 
 @pages.get("/letters/<token>/erasure")
@@ -174,7 +120,7 @@ def erasure_form(token: str) -> ResponseReturnValue:
     """Ask an author once more before their words are erased."""
     held = comments.held(site(), comments.opened_by(site(), token))
     if held.standing.erased_at is not None:
-        return redirect(url_for("pages.letter", token=token), 303)
+        return redirect(paths.letter(token), 303)
     return render_template("erase.html", held=held, token=token)
 
 
@@ -183,7 +129,7 @@ def erasure_form(token: str) -> ResponseReturnValue:
 def create_erasure(token: str) -> ResponseReturnValue:
     """Take a letter back, if it is not, and erase it with its answer."""
     erasure.erase_comment(site(), comments.opened_by(site(), token))
-    return redirect(url_for("pages.letter", token=token), 303)
+    return redirect(paths.letter(token), 303)
 
 
 @pages.get("/comments/<public_id>")
@@ -192,7 +138,7 @@ def comment(public_id: str) -> ResponseReturnValue:
     """Show one posted letter, with its answer, at an address of its own."""
     with site().database.reading_sessions() as session:
         posted, under = thread.posted_comment(session, public_id)
-        html = intake.html_of(session, _words_of([posted]))
+        html = printing.letters(session, under, [posted])
     return render_template("comment.html", comment=posted, found=under, html=html)
 
 
@@ -202,7 +148,7 @@ def reply(public_id: str) -> ResponseReturnValue:
     """Show one posted answer and how it came about."""
     with site().database.reading_sessions() as session:
         posted, to, under = thread.posted_reply(session, public_id)
-        html = intake.html_of(session, _words_of([to]))
+        html = printing.letters(session, under, [to])
     return render_template("reply.html", reply=posted, comment=to, found=under, html=html)
 
 
@@ -215,7 +161,7 @@ def healthz() -> ResponseReturnValue:
     return Response("ok\n", mimetype="text/plain")
 
 
-def _letter_page(token: str, *, refused: Exception | None = None, written: str = "") -> str:
+def _letter_page(token: str, *, refused: Refusal | None = None, written: str = "") -> str:
     """Show an author their letter; a refusal stands above the appeal's form, which keeps what was written."""
     held = comments.held(site(), comments.opened_by(site(), token))
     return render_template(
@@ -224,6 +170,7 @@ def _letter_page(token: str, *, refused: Exception | None = None, written: str =
         html=intake.rendered(held.words) if held.words else None,
         off_the_disk=erasure.is_off_the_disk(site(), held.standing.erased_at),
         token=token,
+        waits=waits.usual(site(), held.voice.id),
         codes=reasons.COMMENT_CODES,
         model_codes=reasons.MODEL_CODES,
         appeal_length=NOTE_LENGTH,
@@ -232,122 +179,16 @@ def _letter_page(token: str, *, refused: Exception | None = None, written: str =
     )
 
 
-def _essay_page(
-    session: Session, found: Published, letter: Letter, *, after: int = 0, refused: Exception | None = None
-) -> str:
-    letters = thread.conversation(session, found.essay.id, after=after, limit=thread.LETTERS_A_PAGE + 1)
-    page = letters[: thread.LETTERS_A_PAGE]
-    parent = None
-    if letter.parent is not None:
-        try:
-            parent, _, _ = thread.posted_reply(session, letter.parent)
-        except (thread.NotPublic, thread.TakenBack):
-            parent = None
-    return render_template(
-        "essay.html",
-        found=found,
-        letters=page,
-        counts=thread.counts(session, [found.essay.id])[found.essay.id],
-        html=intake.html_of(session, [found.words, *_words_of(page)]),
-        more=page[-1].number if len(letters) > thread.LETTERS_A_PAGE else None,
-        first_page=after == 0,
-        letter=letter,
-        parent=parent,
-        refused=refused,
-        limit=COMMENT_LENGTH,
-    )
-
-
-def _preview(slug: str, letter: Letter) -> ResponseReturnValue:
+def _correspondence(slug: str, surface: str) -> str:
     with site().database.reading_sessions() as session:
-        found = comments.taking_letters(session, slug)
-        checked = comments.check(session, letter)
-    html = markup.render(checked.body, Kind.COMMENT.value)
-    return render_template(
-        "preview.html", found=found, letter=checked, html=html, token=_new_token(slug), limit=COMMENT_LENGTH
-    )
-
-
-def _refused(slug: str, letter: Letter, refused: Exception) -> ResponseReturnValue:
-    """Show the essay again with the letter still in its form and, above it, what is wrong."""
-    status = 403 if isinstance(refused, EssayClosed) else 422
-    with site().database.reading_sessions() as session:
-        return _essay_page(session, essays.published(session, slug), letter, refused=refused), status
-
-
-def _letter_from_form() -> Letter:
-    return Letter(
-        author=request.form.get("author", ""),
-        body=request.form.get("body", ""),
-        parent=request.form.get("parent") or None,
-        wants_reply="no_reply_needed" not in request.form,
-        email=request.form.get("email", "").strip() or None,
-        passage=_passage_from_form(),
-        language=tongue().code,
-    )
-
-
-def _passage_from_form() -> Passage | None:
-    words, block = request.form.get("passage", ""), request.form.get("passage_block", "")
-    return Passage(int(block), words) if words and block.isascii() and block.isdigit() and len(block) < 6 else None
-
-
-def _words_of(letters: list[PostedComment]) -> list[Released]:
-    """Return all words on the page, through every level."""
-    found = []
-    for letter in letters:
-        found += [w for w in (letter.words, letter.reply.words if letter.reply else None) if w is not None]
-        found += _words_of(letter.below)
-    return found
+        found = essays.published(session, slug)
+        page = _page()
+        if not 1 <= page <= thread.pages(session, found.essay.id):
+            raise thread.NotPublic
+        return printing.whole(session, site().settings, found, page, surface)
 
 
 def _page() -> int:
-    given = request.args.get("after", "0")
+    """Return the number of the page that is asked for; 0, which no page has, for what is no number."""
+    given = request.args.get("page", "1")
     return int(given) if given.isascii() and given.isdigit() and len(given) < 10 else 0
-
-
-def _new_token(slug: str) -> str:
-    issued = int(base.now().timestamp())
-    return site().keys.signed(FORM_TOKEN, f"{slug} {issued} {secrets.token_urlsafe(16)}")
-
-
-def _key_of(slug: str, token: str) -> tuple[str, datetime] | None:
-    """Return the idempotency key in a form's token and when that was issued.
-
-    None if the token is not ours, not this essay's, or too old.
-    """
-    opened = (site().keys.opened(FORM_TOKEN, token) or "").split(" ")
-    if len(opened) != 3 or opened[0] != slug:
-        return None
-    issued = datetime.fromtimestamp(int(opened[1]), UTC)
-    return (opened[2], issued) if base.now() - issued < FORM_TOKEN_LIFE else None
-
-
-def _author_secret() -> str | None:
-    secret = request.cookies.get(author_cookie(site()), "")
-    return secret if 32 <= len(secret) <= 128 and secret.isascii() else None
-
-
-def _remember_author(response: BaseResponse, secret: str) -> None:
-    """Keep the author's secret in the browser: no cookie before a comment is sent, and it opens nothing but that."""
-    response.set_cookie(
-        author_cookie(site()),
-        secret,
-        max_age=timedelta(days=365),
-        path="/",
-        secure=cookies_are_secure(site()),
-        httponly=True,
-        samesite="Lax",
-    )
-
-
-def cookies_are_secure(site: Site) -> bool:
-    """Whether cookies can be Secure: on https, and where browsers take http as trustworthy, on this machine."""
-    address = site.settings.address
-    host = address.partition("://")[2].partition(":")[0]
-    return address.startswith("https://") or host in {"localhost", "127.0.0.1"}
-
-
-def author_cookie(site: Site) -> str:
-    """Return the name of the author's cookie."""
-    return "__Host-author" if cookies_are_secure(site) else "author"
