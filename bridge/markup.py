@@ -8,6 +8,7 @@ switched off (references, entities, images) or written out (titles, info strings
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence, Set
+from html import unescape
 from importlib.metadata import version
 from threading import local
 from types import SimpleNamespace
@@ -402,9 +403,76 @@ def render(body: str, kind: Kind, *, targets: bool = False) -> Markup:
     return sanitised(f"<pre><code>{escapeHtml(text)}</code></pre>\n", kind)
 
 
+_ELSEWHERE = nh3.Cleaner(
+    tags=set(ESSAY_TAGS)
+    | {"h1", "h5", "h6", "div", "section", "article", "main", "header", "footer", "aside", "nav", "address", "center"}
+    | {"figure", "figcaption", "details", "summary", "dl", "dt", "dd", "img", "q"}
+    | {"table", "caption", "thead", "tbody", "tfoot", "tr", "td", "th", "b", "i", "cite", "dfn", "var", "kbd", "samp"}
+    | {"tt", "sub", "sup"},
+    # Else the words within would be left, which are no words.
+    clean_content_tags={"script", "style", "template", "title", "noscript", "noembed", "noframes", "iframe", "object"}
+    | {"svg", "math", "video", "audio", "canvas", "select", "textarea", "button"},
+    attributes={"a": {"href"}, "ol": {"start"}, "img": {"alt", "src", "width", "height"}},
+    url_schemes={"http", "https", "mailto"},
+    url_relative="pass_through",
+    link_rel=None,
+)
+"""Passes what `bridge.foreign` can put into Markdown, more than any page shows; titles and lang go with the rest."""
+
+
+def without_danger(html: str) -> str:
+    """Return HTML from elsewhere as nh3 leaves it, to be read and never to be shown: it is no `Markup`.
+
+    Its cost grows with nesting (SECURITY.md, T6): call it where time is limited.
+    """
+    return _ELSEWHERE.clean(html)
+
+
+def address(url: str) -> str | None:
+    """Return *url* as it would stand in a link, or None where none may lead there (SECURITY.md, T8)."""
+    found = _COMMONMARK.normalizeLink(url.strip())
+    return found if is_address(found) else None
+
+
 def rendered_before(html: str) -> Markup:
     """Return HTML that `render` made earlier and the records kept: nothing else may be given to this."""
     return Markup(html)  # noqa: S704 - It was safe when it was kept.
+
+
+_TAG = re.compile(r"<(?P<end>/?)(?P<name>[a-z][a-z0-9]*)[^<>]*>")
+"""A tag of what nh3 wrote: elsewhere it escapes both brackets, and no address in a link may hold one."""
+_VOID = frozenset({"br", "hr"})
+
+
+def blocks_of(html: Markup) -> list[Markup]:
+    """Cut HTML that `render` made into the elements that stand in no other; joined, they are *html* again.
+
+    What stands between two of them goes with the one before it.
+    """
+    ends: list[int] = []
+    depth = 0
+    for tag in _TAG.finditer(html):
+        if tag["end"]:
+            depth -= 1
+        elif tag["name"] not in _VOID:
+            depth += 1
+        if depth == 0 and (tag["end"] or tag["name"] == "hr"):
+            ends.append(tag.end())
+    # The last one has all that is left; text without any element is one block.
+    begins = [0, *(_behind_blanks(html, end) for end in ends[:-1])]
+    cuts = zip(begins, [*begins[1:], len(html)], strict=True)
+    return [html[begin:end] for begin, end in cuts if begin < end]
+
+
+def _behind_blanks(html: str, at: int) -> int:
+    while at < len(html) and html[at].isspace():
+        at += 1
+    return at
+
+
+def shown_text(html: Markup) -> str:
+    """Return the text that HTML made by `render` shows, as a browser's `textContent` has it."""
+    return unescape(_TAG.sub("", str(html)))
 
 
 def _blocks(tokens: list[Token]) -> Iterator[list[Token]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
-from bridge import thread
+from bridge import readers, thread
 from bridge.prompt import Asked, Exchange, Told
 from bridge.records import Answering, Comment, Essay, Reply, Voice
 from moderation.release import approved_ids, released
@@ -57,7 +57,8 @@ def asked(session: Session, essay: Essay, comments: Sequence[Comment]) -> dict[i
             comment=out[comment.submission_id],
             in_answer_to=answers.get(comment.parent_id or 0),
             above=above.get(comment.id, ()),
-            before=before.get(comment.author_digest, ()),
+            before=before.get(comment.id, ()),
+            about=comment.passage,
         )
         for comment in comments
         if comment.submission_id in out
@@ -104,16 +105,25 @@ def _above(session: Session, comments: Sequence[Comment]) -> dict[int, list[Exch
     return found
 
 
-def _before(session: Session, essay: Essay, comments: Sequence[Comment]) -> Mapping[str, list[Exchange]]:
-    """Return exchanges under the voice's other essays with the authors of *comments*, the newest first."""
+def _before(session: Session, essay: Essay, comments: Sequence[Comment]) -> Mapping[int, list[Exchange]]:
+    """Return exchanges under the voice's other essays with the author of each of *comments*, the newest first.
+
+    By the id of the comment. Their author is who has the same secret, or wrote from the same confirmed address.
+    """
     answered = aliased(Reply)
     rows = session.execute(
-        select(Comment.author_digest, Comment.submission_id, Reply.submission_id, answered.submission_id)
+        select(
+            Comment.author_digest,
+            Comment.address_id,
+            Comment.submission_id,
+            Reply.submission_id,
+            answered.submission_id,
+        )
         .join(Reply, Reply.comment_id == Comment.id)
         .join(Essay, Essay.id == Comment.essay_id)
         .outerjoin(answered, answered.id == Comment.parent_id)
         .where(
-            Comment.author_digest.in_({comment.author_digest for comment in comments}),
+            readers.by_the_same_reader(session, comments),
             Comment.essay_id != essay.id,
             Essay.voice_id == essay.voice_id,
             Comment.submission_id.in_(approved_ids()),
@@ -122,10 +132,13 @@ def _before(session: Session, essay: Essay, comments: Sequence[Comment]) -> Mapp
         .order_by(Comment.id.desc())
         .limit(EARLIER_EXCHANGES * len(comments))
     ).all()
-    out = released(session, [each for _, said, answer, _ in rows for each in (said, answer)])
-    found: dict[str, list[Exchange]] = {}
-    for author, said, answer, in_answer_to in rows:
-        theirs = found.setdefault(author, [])
-        if said in out and answer in out and len(theirs) < EARLIER_EXCHANGES:
-            theirs.append(Exchange(out[said], out[answer], in_answer_to))
+    out = released(session, [each for _, _, said, answer, _ in rows for each in (said, answer)])
+    addresses = readers.confirmed(session, comments)
+    found: dict[int, list[Exchange]] = {}
+    for comment in comments:
+        theirs = found.setdefault(comment.id, [])
+        for author, address, said, answer, in_answer_to in rows:
+            same = author == comment.author_digest or (address in addresses and address == comment.address_id)
+            if same and said in out and answer in out and len(theirs) < EARLIER_EXCHANGES:
+                theirs.append(Exchange(out[said], out[answer], in_answer_to))
     return found

@@ -493,6 +493,15 @@ def test_makes_a_request_of_version_1_again() -> None:
     assert markers(again) == ["/messages/0/content/1"]
 
 
+def test_tells_of_the_passage_that_a_comment_is_about_and_rebuilds_it() -> None:
+    passage = "I rest </comment> & wait."
+    made = prompt.build(prompt.beginning(told(), KEYS), Asked(COMMENT, about=passage), KEYS, cached=False)
+    tag, _, said = quoted(made.request)[-1]
+    assert (tag, said["about"], said["body"]) == ("comment_to_answer", passage, COMMENT.body)
+    again = prompt.rebuilt(prompt.whole(made.recipe, made.shared), released_words(), {}, KEYS)
+    assert quoted(again)[-1] == quoted(made.request)[-1]
+
+
 def test_gives_twice_the_room() -> None:
     made = built()
     roomier = made.roomier()
