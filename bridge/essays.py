@@ -8,8 +8,10 @@ from datetime import date, datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from bridge import intake
+from bridge import intake, outdated
+from bridge.language import N_
 from bridge.records import Essay, Voice
+from bridge.settings import origins
 from bridge.site import Site
 from bridge.voices import slug_of
 from bridge.words import essay_body, essay_text, essay_title, note
@@ -27,7 +29,7 @@ class NoSuchEssay(Exception):
     """Raised when no released essay has this slug."""
 
     def __init__(self, slug: str) -> None:
-        super().__init__("There is no essay at this address.")
+        super().__init__(N_("There is no essay at this address."))
         self.slug = slug
 
 
@@ -52,7 +54,7 @@ class EssayGone(NoSuchEssay):
 
     def __init__(self, slug: str, gone: Gone) -> None:
         super().__init__(slug)
-        self.args = ("An essay stood here. It was taken down, and its letters and answers with it.",)
+        self.args = (N_("An essay stood here. It was taken down, and its letters and answers with it."),)
         self.gone = gone
 
 
@@ -88,8 +90,12 @@ def submit_essay(
     slug: str | None = None,
     original_url: str | None = None,
     written_on: date | None = None,
+    parents: str | None = None,
 ) -> Essay:
-    """Put an essay before the gate, where it waits like anything else. Raises `EssayRefused` or `WordsRefused`."""
+    """Put an essay before the gate, where it waits like anything else. Raises `EssayRefused` or `WordsRefused`.
+
+    *parents* are the origins that may show its correspondence in a frame, with blanks between them.
+    """
     body = essay_body(body)
     slug = slug or slug_of(essay_title(body))
     if not slug or slug != slug_of(slug):
@@ -107,6 +113,7 @@ def submit_essay(
         submission_id=submission_id,
         original_url=original_url,
         written_on=written_on,
+        embed_parents=as_origins(parents) if parents is not None else None,
         created_at=now(),
     )
     session.add(essay)
@@ -164,6 +171,8 @@ def close(site: Site, slug: str, why: str) -> None:
         essay = _kept(session, slug)
         essay.closed_at = essay.closed_at or now()
         essay.closed_why = why
+        outdated.mark_all(session, essay.id)
+    site.nudges.nudge_pages(essay.id)
 
 
 def reopen(site: Site, slug: str) -> None:
@@ -171,6 +180,8 @@ def reopen(site: Site, slug: str) -> None:
     with site.database.sessions.begin() as session:
         essay = _kept(session, slug)
         essay.closed_at = essay.closed_why = None
+        outdated.mark_all(session, essay.id)
+    site.nudges.nudge_pages(essay.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,3 +236,14 @@ def _kept(session: Session, slug: str) -> Essay:
     if essay is None:
         raise NoSuchEssay(slug)
     return essay
+
+
+def as_origins(given: str) -> str | None:
+    """Return origins that an operator typed, with blanks between them, as they are kept. Raises `EssayRefused`."""
+    try:
+        return " ".join(origins(given)) or None
+    except ValueError:
+        raise EssayRefused(
+            "The sites that may show it in a frame are given as origins, such as https://blog.example.org, "
+            "with blanks between them. Nothing was changed."
+        ) from None

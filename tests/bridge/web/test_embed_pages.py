@@ -1,0 +1,162 @@
+"""The frame's pages, the scripts and the numbers that other sites load, without a browser."""
+
+import json
+import re
+
+import pytest
+from flask.testing import FlaskClient
+from ground.house import SLUG, House, site_over
+
+from bridge import comments, embedding
+from bridge.app import create_app
+from bridge.assets import FOLDER
+
+ROOT_TOKENS = re.compile(r"--[a-z-]+: #[0-9a-f]{6};")
+FORM = "application/x-www-form-urlencoded"
+PATHS = (f"/essays/{SLUG}/embed", f"/essays/{SLUG}/embed/write")
+
+
+def ancestors(client: FlaskClient, path: str) -> str:
+    response = client.get(path)
+    (found,) = re.findall(r"frame-ancestors ([^;]+)", response.headers["Content-Security-Policy"])
+    # The older header knows no list: it would forbid what the policy allows.
+    assert ("X-Frame-Options" in response.headers) == (found == "'none'")
+    return str(found)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_lets_the_essays_own_parents_frame_its_correspondence(house: House, client: FlaskClient, path: str) -> None:
+    assert ancestors(client, path) == "'none'"
+    embedding.allow(house.site, SLUG, "https://a.example https://b.example:8443")
+    assert ancestors(client, path) == "https://a.example https://b.example:8443"
+    embedding.allow(house.site, SLUG, "")
+    assert ancestors(client, path) == "'none'"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_lets_the_sites_own_list_frame_every_essay(house: House, path: str) -> None:
+    open_site = site_over(house.site.database, house.site.settings.data, embed_parents="https://a.example")
+    assert ancestors(create_app(open_site).test_client(), path) == "https://a.example"
+
+
+def test_lets_nobody_frame_anything_else(house: House, client: FlaskClient) -> None:
+    embedding.allow(house.site, SLUG, "https://a.example")
+    house.essay("second")
+    sent, reply = house.exchange()
+    for path in ("/", f"/essays/{SLUG}", f"/essays/{SLUG}/write", f"/comments/{sent.public_id}", f"/replies/{reply}"):
+        assert ancestors(client, path) == "'none'"
+    for path in (f"/letters/{sent.token}", "/desk/sign-in", "/about", "/essays/second/embed", "/essays/no/embed"):
+        assert ancestors(client, path) == "'none'"
+
+
+def test_sends_a_letter_from_a_frame_without_reading_or_setting_a_cookie(house: House, client: FlaskClient) -> None:
+    client.set_cookie("__Host-author", "x" * 43, secure=True)
+    token = client.get(f"/essays/{SLUG}/embed/form-token").get_json()["token"]
+    letter = {"author": "Reader", "body": "From a blog.", "token": token}
+    response = client.post(f"/essays/{SLUG}/embed/comments", data=letter)
+    assert response.status_code == 303
+    assert "Set-Cookie" not in response.headers
+    arrived = client.get(response.headers["Location"])
+    assert arrived.headers["Cache-Control"] == "no-store"
+    assert "Set-Cookie" not in arrived.headers
+
+
+def test_tells_a_refusal_in_the_frame_that_it_was_asked_in(house: House, client: FlaskClient) -> None:
+    embedding.allow(house.site, SLUG, "https://a.example")
+    response = client.post(f"/essays/{SLUG}/embed/comments", data=b"author=%ff", content_type=FORM)
+    assert response.status_code == 400
+    assert '<base target="_blank">' in response.text
+    assert "frame-ancestors https://a.example;" in response.headers["Content-Security-Policy"]
+    assert "<base" not in client.post(f"/essays/{SLUG}/comments", data=b"author=%ff", content_type=FORM).text
+
+
+def test_marks_the_frame_for_people_and_keeps_it_out_of_indexes(house: House, client: FlaskClient) -> None:
+    house.exchange()
+    page = client.get(f"/essays/{SLUG}/embed").text
+    assert '<meta name="robots" content="noindex">' in page
+    assert f'<link rel="canonical" href="http://localhost:8000/essays/{SLUG}">' in page
+    assert page.index('<span class="label ai" translate="no">AI</span>') < page.index("<article")
+    assert 'class="masthead"' not in page
+
+
+def test_leaves_the_frame_for_every_link_that_does_not_say_otherwise(house: House, client: FlaskClient) -> None:
+    house.exchange()
+    page = client.get(f"/essays/{SLUG}/embed").text
+    assert page.index('<base target="_blank">') < page.index("<a ")
+    stay = re.findall(r'<(?:a|form) [^>]*target="_self"[^>]*>', page)
+    assert stay
+    for each in stay:
+        assert "/embed" in each or 'href="#' in each
+    for form in re.findall(r"<form [^>]*>", page):
+        assert 'target="_self"' in form
+
+
+def test_leads_to_the_page_of_a_letter(house: House, client: FlaskClient) -> None:
+    sent, reply = house.exchange()
+    for public_id in (sent.public_id, reply, "0" * 32):
+        response = client.get(f"/essays/{SLUG}/embed/at/{public_id}?lang=de")
+        assert (response.status_code, response.headers["Location"]) == (302, f"/essays/{SLUG}/embed?lang=de")
+    assert client.get(f"/essays/no-such/embed/at/{reply}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/embed.js", "/counts.js"])
+def test_gives_other_sites_its_scripts(client: FlaskClient, path: str) -> None:
+    response = client.get(path)
+    assert response.mimetype == "text/javascript"
+    assert response.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+    assert response.headers["Cache-Control"] == "public, max-age=3600"
+    again = client.get(path, headers={"If-None-Match": response.headers["ETag"]})
+    assert (again.status_code, again.text) == (304, "")
+    assert again.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+
+
+def test_says_the_tags_two_sentences_in_every_language_of_the_site(house: House, client: FlaskClient) -> None:
+    assert says(client) == {"en", "de", "ar"}
+    for languages, codes in (("de", {"de", "en"}), ("en ar", {"en", "ar"})):
+        of_some = site_over(house.site.database, house.site.settings.data, languages=languages)
+        assert says(create_app(of_some).test_client()) == codes
+
+
+def says(client: FlaskClient) -> set[str]:
+    (line,) = re.findall(r"const SAYS = (\{.*\});", client.get("/embed.js").text)
+    told = json.loads(line)
+    assert all(len(each) == 2 and all(each) for each in told.values())
+    return set(told)
+
+
+def test_tells_any_site_how_many_letters_there_are(house: House, client: FlaskClient) -> None:
+    house.exchange()
+    house.post("And you?")
+    house.essay("second")
+    response = client.get(f"/api/v1/counts?essays={SLUG},second,no-such,")
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert response.headers["Cache-Control"] == "public, max-age=60"
+    assert "Set-Cookie" not in response.headers
+    assert response.get_json()["counts"] == {
+        SLUG: {"letters": 2, "answered": 1, "text": "2 letters"},
+        "second": {"letters": 0, "answered": 0, "text": "no letters yet"},
+    }
+    comments.take_back(house.site, house.post("No.").public_id)
+    assert client.get(f"/api/v1/counts?essays={SLUG}").get_json()["counts"][SLUG]["letters"] == 2
+
+
+def test_counts_a_hundred_essays_at_most(client: FlaskClient) -> None:
+    assert client.get(f"/api/v1/counts?essays={','.join(['x'] * 100)}").status_code == 200
+    for query in (f"essays={','.join(['x'] * 101)}", f"essays={'x' * 13_000}", "", "essays=%00"):
+        response = client.get(f"/api/v1/counts?{query}")
+        assert response.status_code in {404, 422}
+        assert response.mimetype == "application/problem+json"
+
+
+def test_has_the_same_colours_in_a_frame_as_on_the_page() -> None:
+    style = (FOLDER / "emeritus.css").read_text()
+    light, dark = (
+        re.search(pattern, style, re.DOTALL | re.MULTILINE)
+        for pattern in (r"^:root \{(.*?)\n\}", r"@media \(prefers-color-scheme: dark\) \{\s*:root \{(.*?)\}")
+    )
+    for theme, page in (("light", light), ("dark", dark)):
+        frame = re.search(rf':root\[data-theme="{theme}"\] \{{(.*?)\}}', style, re.DOTALL)
+        assert page is not None
+        assert frame is not None
+        assert f"color-scheme: {theme};" in frame[1]
+        assert ROOT_TOKENS.findall(frame[1]) == ROOT_TOKENS.findall(page[1])
