@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func, select, true, update
 from sqlalchemy.orm import Session
 
-from bridge import prices
+from bridge import prices, readers
 from bridge.db import database_time
 from bridge.records import Comment, Essay, Generation, Purpose, Reply, ReplyRequest, RequestState, Voice
 from bridge.voices import VoiceRefused
@@ -339,7 +339,7 @@ def _of_comment(session: Session, voice: Voice, bounds: Bounds, comment_id: int,
             midnight,
         )
     if bounds.replies_a_reader is not None:
-        same = Comment.author_digest == comment.author_digest
+        same = readers.by_the_same_reader(session, [comment])
         answered, held = _answered(session, voice, same, at, without=comment_id)
         found += _refused(
             "what this reader may be answered in a day",

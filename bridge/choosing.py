@@ -144,7 +144,8 @@ def record(
     not chosen. Silence and a decline choose none. The API's filter refused the list and no letter: each is asked by
     itself. An answer that says nothing of a choice decides nothing, and fails the requests; so does one that was cut,
     if this try is *final*. Where another model answered, the voice is paused, the admins of the site to *tell* learn
-    of it, and the letters wait. Done twice, the second time changes nothing.
+    of it, and the letters wait. Readers whose letters are not chosen learn of it from *tell*, if they asked to be told.
+    Done twice, the second time changes nothing.
     """
     answer, numbers = read_choice(answer, asked=sitting.model)
     voice = voices.held(session, sitting.voice_id)
@@ -156,11 +157,11 @@ def record(
         case Outcome.CHOSE:
             # Each number once, in the order they were named; numbers of nothing that was shown are passed over.
             named = [shown[number - 1] for number in dict.fromkeys(numbers) if 1 <= number <= len(shown)]
-            return _decide(session, sitting, shown, ours, generation_id, named, at_most)
+            return _decide(session, sitting, shown, ours, generation_id, named, at_most, tell=tell)
         case Outcome.DECLINED:
-            return _decide(session, sitting, shown, ours, generation_id, (), at_most)
+            return _decide(session, sitting, shown, ours, generation_id, (), at_most, tell=tell)
         case Outcome.NOTE_ONLY if final:
-            return _decide(session, sitting, shown, ours, generation_id, (), at_most)
+            return _decide(session, sitting, shown, ours, generation_id, (), at_most, tell=tell)
         case Outcome.WITHHELD:
             return _choose(session, sitting, ours, at_most, REFUSED_AS_A_LIST)
         case Outcome.UNEXPECTED if answer.model != sitting.model:
@@ -187,6 +188,8 @@ def _decide(
     generation_id: int,
     named: Sequence[Claimed],
     at_most: int,
+    *,
+    tell: Site | None,
 ) -> Decided:
     chosen = {each.comment_id for each in named}
     session.execute(
@@ -200,7 +203,7 @@ def _decide(
     still = {each.comment_id for each in ours}
     for each in ours:
         if each.comment_id not in chosen:
-            replies.pass_over(session, sitting, each, why)
+            replies.pass_over(session, sitting, each, why, tell=tell)
     return _choose(session, sitting, [each for each in named if each.comment_id in still], at_most, None)
 
 

@@ -21,12 +21,13 @@ from sqlalchemy.orm import Session
 
 from bridge.db import database_time
 from bridge.keys import Keys
-from bridge.records import Outgoing
+from bridge.records import Comment, Outgoing
 from bridge.site import Site
 from moderation.base import now
 
 SEALED = "outgoing"
 """The purpose of the key under which address and text are kept until they are sent."""
+SUBJECT_LENGTH = 150
 MOST_ATTEMPTS = 10
 FIRST_WAIT = 60.0
 LONGEST_WAIT = 4 * 3600.0
@@ -36,7 +37,23 @@ TRYING_TAKES = 15 * 60.0
 REFUSED_KEPT = timedelta(days=7)
 """How long address and text of a refused one are kept, so that an admin may send it again."""
 LISTED = 50
-ABOUT = {"told": "to a moderator, what waits", "desk": "what waits", "paused": "to an admin, that a voice is paused"}
+MOOT = "It was no longer to be sent: its reader wants no more mail, or its letter or answer is gone."
+ABOUT = {
+    "told": "to a moderator, what waits",
+    "desk": "what waits",
+    "paused": "to an admin, that a voice is paused",
+    "ask": "to a reader, whether an address is theirs",
+    "confirmed": "to a reader, what happened before they confirmed their address",
+    "posted": "to a reader, that a letter was posted",
+    "not_posted": "to a reader, that a letter was not posted",
+    "taken_down": "to a reader, that a letter was taken down",
+    "answered": "to a reader, that a letter was answered",
+    "declined": "to a reader, that a voice chose not to answer",
+    "not_chosen": "to a reader, that a voice chose other letters",
+    "withheld": "to a reader, that no answer came",
+    "vetoed": "to a reader, that an answer was not posted",
+    "data": "to a reader, a link to what is kept about them",
+}
 """What the first word of a `once` means, for admins; another one stands for itself."""
 
 _ADDRESS = re.compile(r"[^\s@<>()\[\]\\,;:\"]{1,64}@[^\s@<>()\[\]\\,;:\"]{1,255}")
@@ -132,8 +149,13 @@ def put_mail(
     text: str,
     html: str | None = None,
     headers: Mapping[str, str] = NO_HEADERS,
+    comment_id: int | None = None,
+    address_id: int | None = None,
 ) -> int:
     """Write down a mail to *to* alone, and return its id; call `nudge_outgoing` after the commit.
+
+    One to a reader says by *address_id* whose it is, and by *comment_id* of which letter it tells: by these it is
+    found when they are erased (`forget`, `forget_address`).
 
     *once* says what it is about and for whom, by ids alone ("told:7:daily:2026-11-24"): where one with the same stands
     already, nothing is written and that one's id is returned. Raises `MailRefused`.
@@ -141,12 +163,18 @@ def put_mail(
     mail = Mail(to, subject, text, html, dict(headers))
     check(mail)
     whole = {"to": to, "subject": subject, "text": text, "html": html, "headers": dict(headers)}
-    return _put(session, keys, Way.MAIL, once, whole)
+    return _put(session, keys, Way.MAIL, once, whole, comment_id=comment_id, address_id=address_id)
 
 
 def put_webhook(session: Session, keys: Keys, *, once: str, payload: Mapping[str, Any]) -> int:
     """Write down a message to the desk's webhook, and return its id; *once* as in `put_mail`."""
     return _put(session, keys, Way.WEBHOOK, once, dict(payload))
+
+
+def fits_a_subject(subject: str) -> bool:
+    """Whether *subject* may be a mail's, which names and titles in it can prevent."""
+    one_line = " ".join(subject.split()) == subject != ""
+    return one_line and len(subject) <= SUBJECT_LENGTH and _is_plain(subject)
 
 
 def check(mail: Mail) -> None:
@@ -187,7 +215,10 @@ def take(session: Session, keys: Keys) -> Taken | None:
         row.state = OutgoingState.TRYING.value
         row.not_before = database_time() + TRYING_TAKES
         session.flush()
-        opened = keys.unsealed(SEALED, row.sealed) if row.sealed is not None else None
+        if row.sealed is None:
+            refused(session, row.id, why=MOOT, passing=False)
+            continue
+        opened = keys.unsealed(SEALED, row.sealed)
         if opened is not None:
             said = json.loads(opened)
             if row.way == Way.WEBHOOK.value:
@@ -276,6 +307,26 @@ def forget_words(session: Session) -> None:
     )
 
 
+def forget(session: Session, comment_id: int, *, about: str | None = None) -> None:
+    """Empty what is put down about a letter, or only what is *about* one thing; what is not sent yet never is.
+
+    What tells of several letters to the same address goes with it. What a worker has in hand may still arrive.
+    """
+    if about is not None:
+        _forget(session, (Outgoing.comment_id == comment_id) & Outgoing.once.startswith(f"{about}:", autoescape=True))
+        return
+    of_it = Outgoing.comment_id == comment_id
+    address_id = session.scalar(select(Comment.address_id).where(Comment.id == comment_id))
+    if address_id is not None:
+        of_it = or_(of_it, Outgoing.comment_id.is_(None) & (Outgoing.address_id == address_id))
+    _forget(session, of_it)
+
+
+def forget_address(session: Session, address_id: int) -> None:
+    """Empty what is put down for an address; what is not sent yet never is."""
+    _forget(session, Outgoing.address_id == address_id)
+
+
 def standing(session: Session) -> OutboxStanding:
     """Return how what goes out stands."""
     return OutboxStanding(counts(session), left_trying(session), refused_ones(session), put_off(session))
@@ -302,7 +353,16 @@ def put_off(session: Session, *, limit: int = LISTED) -> list[Listed]:
     return _listed(session, limit, Outgoing.state == OutgoingState.UNSENT.value, Outgoing.attempts > 0)
 
 
-def _put(session: Session, keys: Keys, way: Way, once: str, said: Mapping[str, Any]) -> int:
+def _put(
+    session: Session,
+    keys: Keys,
+    way: Way,
+    once: str,
+    said: Mapping[str, Any],
+    *,
+    comment_id: int | None = None,
+    address_id: int | None = None,
+) -> int:
     there = select(Outgoing.id).where(Outgoing.once == once)
     found = session.scalar(there)
     if found is not None:
@@ -310,6 +370,8 @@ def _put(session: Session, keys: Keys, way: Way, once: str, said: Mapping[str, A
     row = Outgoing(
         way=way.value,
         once=once,
+        comment_id=comment_id,
+        address_id=address_id,
         sealed=keys.sealed(SEALED, json.dumps(said)),
         state=OutgoingState.UNSENT.value,
         attempts=0,
@@ -322,6 +384,17 @@ def _put(session: Session, keys: Keys, way: Way, once: str, said: Mapping[str, A
     except IntegrityError:
         return session.scalars(there).one()
     return row.id
+
+
+def _forget(session: Session, which: Any) -> None:
+    unsent = Outgoing.state == OutgoingState.UNSENT.value
+    # Not deleted: by its `once` the same is not put down again.
+    session.execute(
+        update(Outgoing)
+        .where(which, unsent)
+        .values(state=OutgoingState.REFUSED.value, why=MOOT, not_before=None, ended_at=now())
+    )
+    session.execute(update(Outgoing).where(which).values(sealed=None))
 
 
 def _if_trying(outgoing_id: int) -> Any:

@@ -15,6 +15,9 @@ from rq.serializers import JSONSerializer
 log = logging.getLogger(__name__)
 
 QUEUE = "emeritus"
+"""Where sittings wait, which take as long as a model does."""
+POST = "emeritus-post"
+"""Where all else waits, mail above all: it takes no time, and must not stand behind a sitting."""
 JOBS = {
     "answer_essay": "workers.jobs.answer_essay",
     "sweep": "workers.jobs.sweep",
@@ -26,6 +29,8 @@ JOBS = {
     "see_to_mention": "workers.jobs.see_to_mention",
 }
 """Every job there is, by the one name it may be enqueued under. Workers refuse any other."""
+ASKS = frozenset({"answer_essay", "fetch_batch"})
+"""The jobs that speak to a model; only a worker that does them needs its key."""
 JOB_TIMEOUT = 20 * 60
 """Seconds after which RQ ends a job; a sitting stops itself well before."""
 
@@ -84,7 +89,9 @@ class RedisNudges:
     """Nudges by RQ."""
 
     def __init__(self, url: str) -> None:
-        self._queue = queue(connection(url))
+        redis = connection(url)
+        self._queue = queue(redis)
+        self._post = queue(redis, POST)
 
     def nudge(self, essay_id: int) -> None:
         """Enqueue a sitting for the essay; log and go on if Redis does not answer within half a second."""
@@ -96,21 +103,21 @@ class RedisNudges:
     def nudge_outgoing(self) -> None:
         """Enqueue the sending of what waits; log and go on if Redis does not answer within half a second."""
         try:
-            enqueue(self._queue, "send_outgoing")
+            enqueue(self._post, "send_outgoing")
         except RedisError as error:
             log.warning("no nudge for what goes out, the sweep will find it: %s", type(error).__name__)
 
     def nudge_screening(self, submission_id: int) -> None:
         """Enqueue the screening of a letter; log and go on, unscreened, if Redis does not answer."""
         try:
-            enqueue(self._queue, "screen_comment", submission_id)
+            enqueue(self._post, "screen_comment", submission_id)
         except RedisError as error:
             log.warning("submission %s goes unscreened by the services: %s", submission_id, type(error).__name__)
 
     def nudge_looking_again(self, after: int) -> None:
         """Enqueue another look at what waits; log and go on if Redis does not answer."""
         try:
-            enqueue(self._queue, "look_again", after)
+            enqueue(self._post, "look_again", after)
         except RedisError as error:
             log.warning("letters above %s keep what was noticed: %s", after, type(error).__name__)
 
@@ -124,14 +131,14 @@ class RedisNudges:
     def nudge_pages(self, essay_id: int) -> None:
         """Enqueue the printing of an essay's pages; log and go on if Redis does not answer."""
         try:
-            enqueue(self._queue, "print_pages", essay_id)
+            enqueue(self._post, "print_pages", essay_id)
         except RedisError as error:
             log.warning("no nudge for the pages of essay %s, the sweep prints them: %s", essay_id, type(error).__name__)
 
     def nudge_mention(self, mention_id: int) -> None:
         """Enqueue a look at a link elsewhere; log and go on if Redis does not answer."""
         try:
-            enqueue(self._queue, "see_to_mention", mention_id)
+            enqueue(self._post, "see_to_mention", mention_id)
         except RedisError as error:
             log.warning("no nudge for mention %s, the sweep will find it: %s", mention_id, type(error).__name__)
 
@@ -141,9 +148,9 @@ def connection(url: str) -> Redis:
     return Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0))
 
 
-def queue(redis: Redis, *, job_class: type | None = None) -> Queue:
-    """Return the one queue, with the JSON serializer: nothing in Redis is ever unpickled."""
-    return Queue(QUEUE, connection=redis, serializer=JSONSerializer, job_class=job_class, default_timeout=JOB_TIMEOUT)
+def queue(redis: Redis, name: str = QUEUE, *, job_class: type | None = None) -> Queue:
+    """Return one of the two queues, with the JSON serializer: nothing in Redis is ever unpickled."""
+    return Queue(name, connection=redis, serializer=JSONSerializer, job_class=job_class, default_timeout=JOB_TIMEOUT)
 
 
 def enqueue(where: Queue, job: str, *ids: int) -> None:

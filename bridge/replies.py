@@ -19,7 +19,7 @@ from sqlalchemy import Select, case, func, nulls_first, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from bridge import budgets, intake, memory, prices, prompt, signals, told, voices, words
+from bridge import budgets, intake, memory, notices, outdated, prices, prompt, signals, told, voices, words
 from bridge.db import database_time
 from bridge.essays import submission_of
 from bridge.keys import Keys
@@ -163,14 +163,14 @@ def no_longer_wanted(session: Session, comment_id: int) -> None:
     """End the request for a comment that was taken back; an answer that is still on its way will not be submitted."""
     request = session.get(ReplyRequest, comment_id, with_for_update=True)
     if request is not None:
-        _settle(request, RequestState.WITHDRAWN, "Its author took the comment back.")
+        _settle(session, request, RequestState.WITHDRAWN, "Its author took the comment back.")
 
 
 def no_longer_asked(session: Session, comment_id: int) -> None:
     """End the request for a comment that was taken down, unless it has its outcome: an answer that came may stay."""
     request = session.get(ReplyRequest, comment_id, with_for_update=True)
     if request is not None and request.state in {RequestState.WAITING, RequestState.ASKING, RequestState.FAILED}:
-        _settle(request, RequestState.WITHDRAWN, "The comment was taken down.")
+        _settle(session, request, RequestState.WITHDRAWN, "The comment was taken down.")
 
 
 def essay_is_gone(session: Session, essay_id: int) -> None:
@@ -182,7 +182,7 @@ def essay_is_gone(session: Session, essay_id: int) -> None:
         .order_by(ReplyRequest.comment_id)
         .with_for_update()
     ):
-        _settle(request, RequestState.WITHDRAWN, "The essay is no longer posted.")
+        _settle(session, request, RequestState.WITHDRAWN, "The essay is no longer posted.")
 
 
 def empty_records(session: Session, comment_id: int) -> None:
@@ -227,7 +227,7 @@ def begin_sitting(session: Session, essay_id: int) -> Sitting | None:
     out = released(session, [essay.submission_id])
     if essay.submission_id not in out:
         for request in session.scalars(select(ReplyRequest).where(ReplyRequest.lease == lease)):
-            _settle(request, RequestState.WITHDRAWN, "The essay is no longer posted.")
+            _settle(session, request, RequestState.WITHDRAWN, "The essay is no longer posted.")
         return None
     if not taken:
         return None
@@ -397,8 +397,9 @@ def record_answer(
     """Complete the record of a call and, if the request is still ours, do what the answer says.
 
     A reply is submitted to the gate; silence, a decline and the API's filter end the request; an answer that was cut,
-    or a note alone, leaves it asking unless *final*. *tell* is the site whose admins learn of a pause. Returns the
-    state the request reached, or None if it was no longer ours: then the answer is on record only.
+    or a note alone, leaves it asking unless *final*. *tell* is the site whose admins learn of a pause, and whose reader
+    of an answer that does not come. Returns the state the request reached, or None if it was no longer ours: then the
+    answer is on record only.
     """
     voice = voices.held(session, sitting.voice_id)
     # Before the call's record is touched: an erasure takes the two in this order.
@@ -411,17 +412,18 @@ def record_answer(
         case Outcome.REPLIED:
             return _submit(session, request, voice, generation, answer)
         case Outcome.DECLINED:
-            return _settle(request, RequestState.DECLINED, answer.why)
+            return _settle(session, request, RequestState.DECLINED, answer.why, tell=tell)
         case Outcome.WITHHELD:
-            return _settle(request, RequestState.WITHHELD, answer.why)
+            return _settle(session, request, RequestState.WITHHELD, answer.why, tell=tell)
         case Outcome.NOTE_ONLY if final:
-            return _settle(request, RequestState.DECLINED, "The voice left a note for moderators and said nothing.")
+            why = "The voice left a note for moderators and said nothing."
+            return _settle(session, request, RequestState.DECLINED, why, tell=tell)
         case Outcome.CUT if final:
-            return _settle(request, RequestState.FAILED, answer.why)
+            return _settle(session, request, RequestState.FAILED, answer.why)
         case Outcome.UNEXPECTED:
             if answer.model != sitting.model:
                 pause_voice(session, voice.id, answer.why or "Another model answered.", tell=tell)
-            return _settle(request, RequestState.FAILED, answer.why)
+            return _settle(session, request, RequestState.FAILED, answer.why)
     return RequestState.ASKING
 
 
@@ -429,14 +431,14 @@ def give_up(session: Session, sitting: Holder, claimed: Held, why: str) -> None:
     """End a request that the API will not answer. It stays failed until a moderator asks again."""
     request = still_claimed(session, sitting, claimed)
     if request is not None:
-        _settle(request, RequestState.FAILED, why)
+        _settle(session, request, RequestState.FAILED, why)
 
 
-def pass_over(session: Session, sitting: Holder, claimed: Held, why: str) -> None:
-    """End a request whose voice was shown the letter and chose others, or none."""
+def pass_over(session: Session, sitting: Holder, claimed: Held, why: str, *, tell: Site | None = None) -> None:
+    """End a request whose voice was shown the letter and chose others, or none; its reader hears of it from *tell*."""
     request = still_claimed(session, sitting, claimed)
     if request is not None:
-        _settle(request, RequestState.NOT_CHOSEN, why)
+        _settle(session, request, RequestState.NOT_CHOSEN, why, tell=tell)
 
 
 def wait_again(
@@ -455,7 +457,7 @@ def wait_again(
     if seconds:
         until = (session.scalar(select(database_time())) or 0) + seconds
     request.not_before = until
-    _settle(request, RequestState.WAITING, why)
+    _settle(session, request, RequestState.WAITING, why)
 
 
 def ask_again(session: Session, comment_id: int) -> int:
@@ -471,7 +473,7 @@ def ask_again(session: Session, comment_id: int) -> int:
     if answered or comment.submission_id not in released(session, [comment.submission_id]):
         raise NotToBeAskedAgain
     request.not_before = None
-    _settle(request, RequestState.WAITING, None)
+    _settle(session, request, RequestState.WAITING, None)
     session.flush()
     return request.essay_id
 
@@ -602,7 +604,8 @@ def _claimed(session: Session, essay: Essay, taken: Sequence[int]) -> list[Claim
     claimed = []
     for comment, request in found:
         if unended.get(comment.id, 0) >= DIED_AT_MOST:
-            _settle(request, RequestState.FAILED, f"{DIED_AT_MOST} calls for this letter never came to an end.")
+            why = f"{DIED_AT_MOST} calls for this letter never came to an end."
+            _settle(session, request, RequestState.FAILED, why)
             continue
         if comment.id not in asked:
             # Taken back between its approval and now, with the request still open: nothing to answer.
@@ -695,9 +698,9 @@ def _submit(
             voice=voice.id,
         )
     except words.ModelWordsUnreadable:
-        return _settle(request, RequestState.FAILED, "The answer was unreadable.")
+        return _settle(session, request, RequestState.FAILED, "The answer was unreadable.")
     except NothingToAnswer:
-        return _settle(request, RequestState.WITHDRAWN, "The comment is no longer posted.")
+        return _settle(session, request, RequestState.WITHDRAWN, "The comment is no longer posted.")
     # One reply for each comment, by its unique key: a second one fails here and rolls its submission back.
     reply = Reply(
         public_id=secrets.token_hex(16),
@@ -711,7 +714,7 @@ def _submit(
     signals.look_at_reply(session, reply)
     if _was_shown_what_is_gone(session, generation):
         rereading.ask_again(session, submission_id)
-    return _settle(request, RequestState.ANSWERED, None)
+    return _settle(session, request, RequestState.ANSWERED, None)
 
 
 def _was_shown_what_is_gone(session: Session, generation: Generation) -> bool:
@@ -741,12 +744,22 @@ def references(session: Session, generation: Generation) -> set[int]:
     return set(prompt.references(sent)) if sent is not None else set()
 
 
-def _settle(request: ReplyRequest, state: RequestState, why: str | None) -> RequestState:
+_TOLD = {RequestState.DECLINED, RequestState.WITHHELD, RequestState.NOT_CHOSEN}
+"""The outcomes that every reader is told of, under the letter."""
+
+
+def _settle(
+    session: Session, request: ReplyRequest, state: RequestState, why: str | None, *, tell: Site | None = None
+) -> RequestState:
     request.state = state.value
     request.why = why
     request.lease = None
     request.leased_until = None
     request.changed_at = now()
+    if state in _TOLD:
+        outdated.mark_letters(session, request.comment_id)
+        if tell is not None:
+            notices.unanswered(session, tell, request)
     return state
 
 

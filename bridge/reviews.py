@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from bridge import claims, replies, signals
+from bridge import claims, mentions, notices, replies, shelf, signals, thread
 from bridge.claims import Claimed
 from bridge.records import Claim, Comment, Essay, Generation, Purpose, Reply, Voice
 from bridge.signals import Noticed
@@ -84,9 +84,17 @@ def approve(site: Site, submission_id: int, *, moderator: ModeratorId, seen: Dig
         if site.chance.random() < rereading.SHARE:
             rereading.ask(session, submission_id)
         essay_id = replies.request_if_comment(session, submission_id)
+        thread.give_place(session, submission_id)
+        shelf.words_changed(session, site.settings, submission_id)
+        tells = notices.decided(session, site, submission_id)
+        told = mentions.essay_released(session, site.settings, submission_id)
     # Committed: a worker may look for the request before this line returns.
     if essay_id is not None:
         site.nudges.nudge(essay_id)
+    if tells:
+        site.nudges.nudge_outgoing()
+    for mention_id in told:
+        site.nudges.nudge_mention(mention_id)
 
 
 def reject(
@@ -114,7 +122,11 @@ def reject(
         )
         # A proposal waits for somebody else to read it, so whoever made it reads it no more.
         claims.end(session, submission_id)
-        return came_to
+        tells = came_to is Rejection.DECIDED and notices.decided(session, site, submission_id)
+    # Committed, as above.
+    if tells:
+        site.nudges.nudge_outgoing()
+    return came_to
 
 
 def decide_letter(

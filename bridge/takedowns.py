@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from bridge import replies, reports
+from bridge import notices, replies, reports, shelf
 from bridge.essays import Published
 from bridge.records import Comment, Essay, Reply, Report, Voice
 from bridge.site import Site
@@ -95,6 +95,10 @@ def take_down(
             essay_id = session.scalar(select(Essay.id).where(Essay.submission_id == submission_id))
             if essay_id is not None:
                 replies.essay_is_gone(session, essay_id)
+            shelf.words_changed(session, site.settings, submission_id)
+        tells = came_to is Rejection.DECIDED and notices.taken_down(session, site, submission_id)
+    if tells:
+        site.nudges.nudge_outgoing()
     return came_to
 
 

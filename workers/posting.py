@@ -48,6 +48,7 @@ SMTP_TIMEOUT = 30.0
 SIGNATURE = "X-Emeritus-Signature"
 _PASSING_STATUS = {408, 425, 429}
 _OURS = ("From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version")
+_ON_ONE_LINE = ("list-", "x-", "in-reply-to", "references")
 _OF_BODIES = ("Content-Type", "Content-Transfer-Encoding")
 
 
@@ -169,13 +170,21 @@ def _as_it_was_meant(made: EmailMessage, mail: Mail) -> None:
     (to,) = read.get_all("to", [])
     if [f"{each.username}@{each.domain}" for each in to.addresses] != [mail.to] or read["subject"] != mail.subject:
         raise MailRefused("its address or subject would be read otherwise than it is meant")
+    if any(str(read[name]) != value for name, value in mail.headers.items()):
+        raise MailRefused("its headers would be read otherwise than they are meant")
 
 
-class _WholeSubjects(EmailPolicy):
-    """The library's policy for SMTP, which loses blanks where it folds a subject, with the older way to fold those."""
+class _WholeHeaders(EmailPolicy):
+    """The library's policy for SMTP, which loses blanks where it folds a subject, with the older way to fold those.
+
+    It also encodes an address that is longer than a line as if it were text, and no mail program undoes that: so
+    addresses and ids stay on their one line, which may have 998 characters (RFC 5322).
+    """
 
     def fold_binary(self, name: str, value: str) -> bytes:
         """Return a header as it stands on the wire."""
+        if name.lower().startswith(_ON_ONE_LINE) and str(value).isascii() and len(name) + len(value) < 990:
+            return f"{name}: {value}\r\n".encode("ascii")
         if name.lower() != "subject":
             return super().fold_binary(name, value)
         subject = str(value)
@@ -184,8 +193,8 @@ class _WholeSubjects(EmailPolicy):
         return f"{name}: {written}\r\n".encode("ascii")
 
 
-_TO_ASCII = _WholeSubjects(linesep="\r\n", cte_type="7bit")
-_TO_OTHERS = _WholeSubjects(linesep="\r\n", utf8=True)
+_TO_ASCII = _WholeHeaders(linesep="\r\n", cte_type="7bit")
+_TO_OTHERS = _WholeHeaders(linesep="\r\n", utf8=True)
 
 
 def _wire(made: EmailMessage) -> bytes:

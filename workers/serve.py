@@ -51,19 +51,23 @@ def _parts(asked: WorkerSettings, *, embedded: bool) -> Iterator[Part]:
         url = f"http://{HOST}:{port}"
         yield Part("rehearsal", rehearsing.command(port), keyless, lambda: rehearsing.answers(url))
         for_worker = {**common, "REHEARSAL_URL": url}
-    yield Part("worker", _command("worker"), for_worker, lambda: _works(redis_url))
+    yield Part("worker", _command("worker", "--queue", "sittings"), for_worker, lambda: _works(redis_url, queues.QUEUE))
+    # What it does speaks to no model, so it is not given the key of one.
+    for_post = without_keys(common, of_models_only=True)
+    yield Part("post", _command("worker", "--queue", "post"), for_post, lambda: _works(redis_url, queues.POST))
     yield Part("cron", _command("cron"), keyless)
     # Last, so that /healthz answers once every part is up.
     yield Part("web", _command("web"), keyless, lambda: rehearsing.says_ok(f"http://{HOST}:{asked.port}/healthz"))
 
 
-def _command(name: str) -> list[str]:
-    return [sys.executable, "-m", "workers.cli", name]
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "workers.cli", *words]
 
 
-def _works(redis_url: str) -> bool:
+def _works(redis_url: str, name: str) -> bool:
+    """Whether a worker takes jobs from a queue."""
     try:
-        return bool(queues.connection(redis_url).scard("rq:workers"))
+        return bool(queues.connection(redis_url).scard(f"rq:workers:{name}"))
     except RedisError:
         return False
 

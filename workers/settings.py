@@ -14,7 +14,8 @@ from bridge.settings import Settings
 from workers.rehearsal import RehearsalSettings
 
 API = "https://api.anthropic.com"
-_WORKERS_OWN = ("ANTHROPIC_", "AWS_", "GOOGLE_", "CLOUDSDK_", "CLOUD_ML_", "DESK_WEBHOOK_SECRET", "SCREENING_SECRET")
+_OF_MODELS = ("ANTHROPIC_", "AWS_", "GOOGLE_", "CLOUDSDK_", "CLOUD_ML_")
+_WORKERS_OWN = (*_OF_MODELS, "DESK_WEBHOOK_SECRET", "SCREENING_SECRET")
 """How the names begin of what only workers may know."""
 
 
@@ -100,6 +101,10 @@ def _settings_of_one(name: str) -> type[_Variables]:
     return create_model("OneVariable", __base__=_Variables, value=value)
 
 
-def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment for a part that is no worker: without keys of models, and without what signs."""
-    return {name: value for name, value in environment.items() if not name.upper().startswith(_WORKERS_OWN)}
+def without_keys(environment: Mapping[str, str], *, of_models_only: bool = False) -> dict[str, str]:
+    """Return an environment for a part that is no worker: without keys of models, and without what signs.
+
+    With *of_models_only*, for a worker that asks no model: it signs what it sends.
+    """
+    taken = _OF_MODELS if of_models_only else _WORKERS_OWN
+    return {name: value for name, value in environment.items() if not name.upper().startswith(taken)}

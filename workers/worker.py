@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis import Redis
@@ -86,7 +86,7 @@ class ListedCronJob(CronJob):
 
     def enqueue(self, connection: Redis) -> Any:
         """Enqueue the job by its name, as a nudge is."""
-        queues.enqueue(queues.queue(connection), self.name)
+        queues.enqueue(queues.queue(connection, self.queue_name), self.name)
 
 
 class ListedWorker(Worker):
@@ -126,17 +126,22 @@ class ListedWorker(Worker):
         return f"{self._name_of_horses}{pid:08x}"
 
 
-def work(redis_url: str) -> None:
-    """Work until told to end. The SDK is imported by now: each job forks from here and finds it loaded."""
+def work(redis_url: str, names: Sequence[str] = (queues.POST, queues.QUEUE)) -> None:
+    """Work off the queues of *names*, the first before the others, until told to end.
+
+    The SDK is imported by now: each job forks from here and finds it loaded.
+    """
     # A retired model's id makes the SDK warn at each call; here that is the point. It blames asyncio, so: by message.
     warnings.filterwarnings("ignore", message="The model .* is deprecated", category=DeprecationWarning)
     connection = Redis.from_url(redis_url, retry=Retry(ExponentialBackoff(), 3))
-    where = ListedQueue(
-        queues.QUEUE, connection=connection, serializer=JSONSerializer, default_timeout=queues.JOB_TIMEOUT
-    )
-    jobs.nudge_sweep(redis_url)
+    where = [
+        ListedQueue(name, connection=connection, serializer=JSONSerializer, default_timeout=queues.JOB_TIMEOUT)
+        for name in names
+    ]
+    if queues.POST in names:
+        jobs.nudge_sweep(redis_url)
     worker = ListedWorker(
-        [where],
+        where,
         connection=connection,
         job_class=ListedJob,
         queue_class=ListedQueue,
@@ -150,6 +155,6 @@ def keep_time(redis_url: str) -> None:
     """Enqueue the sweep every minute until told to end."""
     scheduler = CronScheduler(Redis.from_url(redis_url), logging_level="WARNING")
     scheduler._cron_jobs.append(
-        ListedCronJob(queues.QUEUE, func_name=queues.JOBS["sweep"], interval=SWEEP_EVERY, name="sweep")
+        ListedCronJob(queues.POST, func_name=queues.JOBS["sweep"], interval=SWEEP_EVERY, name="sweep")
     )
     scheduler.start()  # type: ignore[no-untyped-call]
