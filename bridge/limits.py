@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
+import re
 import time
 from dataclasses import dataclass
 
@@ -67,6 +69,15 @@ class Limits:
                 self._leave_alone(error)
         return self._here.test(bound.rate, *who)
 
+    def wait(self, bound: Bound, *who: str) -> int:
+        """Return the seconds until *who* may try once more; 1 at least."""
+        if (shared := self._reachable()) is not None:
+            try:
+                return _seconds_until(shared.get_window_stats(bound.rate, *who).reset_time)
+            except StorageError as error:
+                self._leave_alone(error)
+        return _seconds_until(self._here.get_window_stats(bound.rate, *who).reset_time)
+
     def forget(self, bound: Bound, *who: str) -> None:
         """Count the tries of *who* from nothing again."""
         self._here.clear(bound.rate, *who)
@@ -84,10 +95,21 @@ class Limits:
         log.warning("tries are counted in memory for now: %s", type(error.storage_error).__name__)
 
 
+def _seconds_until(moment: float) -> int:
+    return max(1, math.ceil(moment - time.time()))
+
+
+_WITH_PORT = re.compile(r"([0-9.]+):[0-9]+|\[([^\]]*)\](?::[0-9]+)?")
+"""As some proxies write an address."""
+
+
 def network(address: str | None) -> str:
     """Return what of an address tells one visitor from another: all of IPv4, the first half of IPv6."""
+    told = address or ""
+    if (with_port := _WITH_PORT.fullmatch(told)) is not None:
+        told = with_port[1] or with_port[2]
     try:
-        found = ipaddress.ip_address((address or "").strip("[]").partition("%")[0])
+        found = ipaddress.ip_address(told.partition("%")[0])
     except ValueError:
         return "unknown"
     if isinstance(found, ipaddress.IPv6Address):

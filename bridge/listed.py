@@ -139,15 +139,7 @@ def entries(session: Session) -> list[Entry]:
 
 def add(session: Session, written: str, *, moderator: ModeratorId) -> ListedWord:
     """Put a word or phrase on the list. Raises a `WordRefused`."""
-    word = " ".join(unicodedata.normalize("NFC", markup.without_unseen(written)).split())
-    if len(word) > LENGTH:
-        raise WordTooLong
-    tokens = _tokens(word)
-    if not any(character.isalnum() for token in tokens for character in token):
-        raise NothingToMatch
-    skeleton = " ".join(_looks(tokens)[0])
-    if len(tokens) > MOST_WORDS or len(skeleton) > SKELETON_LENGTH:
-        raise WordTooLong
+    word, skeleton = read(written)
     same = session.scalar(select(ListedWord.word).where(ListedWord.skeleton == skeleton))
     if same is not None:
         raise AlreadyListed(same)
@@ -161,6 +153,20 @@ def add(session: Session, written: str, *, moderator: ModeratorId) -> ListedWord
         # Two admins at one moment; the unique key settles it.
         raise AlreadyListed(word) from None
     return row
+
+
+def read(written: str) -> tuple[str, str]:
+    """Return a word or phrase in its one form, and its skeleton (UTS 39). Raises a `WordRefused`."""
+    word = " ".join(unicodedata.normalize("NFC", markup.without_unseen(written)).split())
+    if len(word) > LENGTH:
+        raise WordTooLong
+    tokens = _tokens(word)
+    if not any(character.isalnum() for token in tokens for character in token):
+        raise NothingToMatch
+    skeleton = " ".join(_looks(tokens)[0])
+    if len(tokens) > MOST_WORDS or len(skeleton) > SKELETON_LENGTH:
+        raise WordTooLong
+    return word, skeleton
 
 
 def remove(session: Session, word_id: int) -> None:

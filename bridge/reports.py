@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from bridge import essays, thread, words
 from bridge.essays import Published
+from bridge.language import N_
 from bridge.records import Comment, Essay, Reply, Report, Voice
 from bridge.site import Site
 from bridge.voices import REHEARSAL_MARK
@@ -31,7 +32,7 @@ class NoSuchReport(Exception):
     """Raised when no report has this id, or the link to it is not whole."""
 
     def __init__(self) -> None:
-        super().__init__("There is no report at this address.")
+        super().__init__(N_("There is no report at this address."))
 
 
 class ReportClosed(Exception):

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
-from bridge import listed, markup, phrases, thread
+from bridge import blocks, listed, markup, phrases, thread
 from bridge.listed import Listed, Match
 from bridge.records import Comment, Essay, Rendering, Reply, Signal, Voice
 from bridge.site import Site
@@ -66,9 +66,19 @@ class Name(StrEnum):
     OBEYS = "obeys", "Says what it was told"
     AKISMET = "akismet", "Akismet"
     SERVICE = "service", "Screening service"
+    BLOCKED = "blocked", "Blocked word or domain"
+    BLOCKED_MAIL = "blocked_mail", "Blocked mail domain"
+    BAIT = "bait", "Filled in the hidden field"
+    HASTE = "haste", "Sent at once"
+    ASKED_FOR_A_PERSON = "asked_for_a_person", "Asked for a person"
+    WEBMENTION = "webmention", "Webmention"
 
 
 NAMES = tuple(Name)
+CAME = frozenset({Name.BLOCKED_MAIL, Name.BAIT, Name.HASTE, Name.ASKED_FOR_A_PERSON, Name.WEBMENTION})
+"""What is noticed about how a letter came (`bridge.admission`): nobody can look at that again."""
+_OF_LISTS = (Name.LISTED_WORD, Name.BLOCKED)
+"""What the lists of the desk say, which may change while a letter waits."""
 _KNOWN = {name.value: name for name in NAMES}
 
 
@@ -158,6 +168,15 @@ def notice_listed(found: Sequence[Match], *, past: Past, has_link: bool) -> list
     return [Noticed(Name.LISTED_WORD, why, disguised or (has_link and not past.posted))]
 
 
+def notice_blocked(found: Sequence[str]) -> list[Noticed]:
+    """Return what there is to notice about the blocked words and domains in a letter: nothing, or one thing."""
+    if not found:
+        return []
+    more = f", and {len(found) - 5} more" if len(found) > 5 else ""
+    told = ", ".join(f'"{each}"' for each in found[:5])
+    return [Noticed(Name.BLOCKED, f"It has what the block list names: {told}{more}.", strong=True)]
+
+
 def notice_reply(body: str, *, around: Around) -> list[Noticed]:
     """Return what there is to notice about a model's words (SECURITY, M4); nothing of it is strong."""
     seen = phrases.said(body)
@@ -200,16 +219,21 @@ def with_signal(name: str) -> Select[int]:
 def look_at_letter(session: Session, comment: Comment, *, came: Sequence[Noticed] = ()) -> None:
     """Note what there is to notice about a pending letter, and sort it; an appeal is sorted nowhere.
 
-    *came* is what was noticed about how it came: nobody can look at that again.
+    *came* is what was noticed about how it came; what is kept of that stays, for nobody can look at it again.
     """
     pending = queue.pending(session, comment.submission_id)
     if pending is None:
         return
     past = _past(session, comment, pending)
     noticed = notice_comment(pending.body, past=past, words=listed.listed(session))
-    keep(session, pending.id, NAMES, noticed)
-    if came:
-        keep(session, pending.id, {each.name for each in came}, came)
+    noticed += notice_blocked(blocks.blocks(session).found_in(pending.body, pending.author))
+    anew = [name for name in NAMES if name not in CAME]
+    keep(session, pending.id, [*anew, *(each.name for each in came)], [*noticed, *came])
+
+
+def came_with(session: Session, submission_id: int) -> list[Noticed]:
+    """Return what was noticed about how a letter came, for the words that its author puts in the place of the first."""
+    return [each for each in signals_of(session, [submission_id]).get(submission_id, ()) if each.name in CAME]
 
 
 def look_at_reply(session: Session, reply: Reply) -> None:
@@ -269,7 +293,7 @@ def list_word(site: Site, written: str, *, moderator: ModeratorId) -> str:
     """
     with site.database.sessions.begin() as session:
         word = listed.add(session, written, moderator=moderator).word
-    _look_again_now(site)
+    look_again_now(site)
     return word
 
 
@@ -277,14 +301,14 @@ def unlist_word(site: Site, word_id: int) -> None:
     """Take a word off the list, and look at what waits without it. Twice changes nothing."""
     with site.database.sessions.begin() as session:
         listed.remove(session, word_id)
-    _look_again_now(site)
+    look_again_now(site)
 
 
 def look_again(site: Site, after: int = 0, *, at_most: int | None = None) -> int | None:
-    """Compare pending letters above *after* with the list of words as it is now, a page and a transaction at a time.
+    """Compare pending letters above *after* with the lists as they are now, a page and a transaction at a time.
 
-    Return where to go on after *at_most*, or None where all are done. Twice, or halfway dead, does no harm: each letter
-    has then what the list says.
+    These are the listed words and the blocks. Return where to go on after *at_most*, or None where all are done. Twice,
+    or halfway dead, does no harm: each letter has then what the lists say.
     """
     looked_at = 0
     while at_most is None or looked_at < at_most:
@@ -296,21 +320,22 @@ def look_again(site: Site, after: int = 0, *, at_most: int | None = None) -> int
         if changed:
             with site.database.sessions.begin() as session:
                 for submission_id, noticed in changed.items():
-                    keep(session, submission_id, [Name.LISTED_WORD], noticed)
+                    keep(session, submission_id, _OF_LISTS, noticed)
         after = page[-1].id
         looked_at += len(page)
     return after
 
 
-def _look_again_now(site: Site) -> None:
+def look_again_now(site: Site) -> None:
+    """Compare what waits with lists that an admin changed just now: as much as they will wait for."""
     rest = look_again(site, at_most=AGAIN_AT_ONCE)
     if rest is not None:
         site.nudges.nudge_looking_again(rest)
 
 
 def _listed_otherwise(session: Session, page: Sequence[Pending]) -> dict[SubmissionId, list[Noticed]]:
-    """Return those of *page* about which the list says something else than is kept, with what it says."""
-    words = listed.listed(session)
+    """Return those of *page* about which the lists say something else than is kept, with what they say."""
+    words, blocked = listed.listed(session), blocks.blocks(session)
     ids = [pending.id for pending in page]
     comments = {c.submission_id: c for c in session.scalars(select(Comment).where(Comment.submission_id.in_(ids)))}
     kept = signals_of(session, ids)
@@ -324,9 +349,15 @@ def _listed_otherwise(session: Session, page: Sequence[Pending]) -> dict[Submiss
         if found:
             past, has_link = _author(session, comment)[0], bool(markup.links(pending.body))
             noticed = notice_listed(found, past=past, has_link=has_link)
-        if noticed != [each for each in kept.get(pending.id, ()) if each.name is Name.LISTED_WORD]:
+        noticed += notice_blocked(blocked.found_in(pending.body, pending.author))
+        before = [each for each in kept.get(pending.id, ()) if each.name in _OF_LISTS]
+        if sorted(noticed, key=_in_order) != sorted(before, key=_in_order):
             changed[pending.id] = noticed
     return changed
+
+
+def _in_order(noticed: Noticed) -> int:
+    return NAMES.index(noticed.name)
 
 
 def _misleading(body: str) -> list[Noticed]:

@@ -9,10 +9,22 @@ from flask import request
 from bridge import admission, comments, limits
 from bridge.admission import Arrival, Came
 from bridge.comments import Letter, Receipt
+from bridge.keys import new_secret
+from bridge.limits import Bound
 from bridge.web.access import site
 
 BAIT = "website"
 """The name of the field that people do not see and some programs fill in."""
+
+
+def network() -> str:
+    """Return the network that the request came from, as `admission` counts it."""
+    return limits.network(request.remote_addr)
+
+
+def take(bound: Bound) -> None:
+    """Count what the request asks for, if that is no letter. Raises `admission.NothingMoreNow`."""
+    admission.take(site(), bound, network())
 
 
 def receive(
@@ -23,25 +35,32 @@ def receive(
     key: str | None,
     begun_at: datetime | None = None,
     author_secret: str | None,
-    same_words_once: bool,
+    proof: str | None = None,
+    to_a_person: bool = False,
 ) -> Receipt:
-    """Let a letter in, and return its receipt. Raises what `admission.admit` and `comments.receive_comment` do."""
+    """Let a letter in, and return its receipt. Raises what `admission.admit` and `comments.receive_comment` do.
+
+    *proof* and *to_a_person* are a program's; a form has fields for them.
+    """
     form = request.form if came is not Came.API else {}
     arrival = Arrival(
         came=came,
-        network=limits.network(request.remote_addr),
+        network=network(),
         begun_at=begun_at,
         bait=form.get(BAIT, ""),
-        proof=form.get("altcha") or None,
-        to_a_person="to_a_person" in form,
+        proof=form.get("altcha") or proof,
+        to_a_person="to_a_person" in form or to_a_person,
+        once=admission.once(slug, key, author_secret),
     )
     noticed = admission.admit(site(), slug, letter, arrival)
+    if key is None and author_secret is not None:
+        key = new_secret()  # What was said is kept under it; without one the same words would be another letter.
     return comments.receive_comment(
         site(),
         slug,
         letter,
         key=key,
         author_secret=author_secret,
-        same_words_once=same_words_once,
+        same_words_once=site().settings.rate_limits == "on",
         noticed=noticed,
     )
