@@ -12,7 +12,7 @@ import re
 import socket
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import aiohttp
@@ -96,6 +96,10 @@ class Answer:
     body: bytes
     type: str
     """The media type that it says it has, without parameters; empty if it says none."""
+    url: str = field(default="", compare=False)
+    """Where it was answered, after all redirects."""
+    links: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    """The relation and the absolute address of each of its Link headers."""
 
 
 def is_public(address: str) -> bool:
@@ -217,7 +221,15 @@ async def _once(method: str, url: URL, body: bytes | None, headers: Mapping[str,
             followed = {307, 308} if method == "POST" else {301, 302, 303, 307, 308}
             if leads is not None and answer.status in followed:
                 return URL(leads)
-            return Answer(answer.status, await _unpacked(answer, within), answer.content_type or "")
+            body = await _unpacked(answer, within)
+            return Answer(answer.status, body, answer.content_type or "", str(url), _links(answer))
+
+
+def _links(answer: aiohttp.ClientResponse) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple((rel, str(told["url"])) for rel, told in answer.links.items())
+    except (ValueError, KeyError):
+        return ()  # Written in a way that nobody can follow.
 
 
 async def _unpacked(answer: aiohttp.ClientResponse, within: Bounds) -> bytes:
