@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from bridge import markup, prices
+from bridge import markup, outdated, prices
 from bridge.db import database_time
 from bridge.model import Usage
 from bridge.records import Answering, Batch, Calls, Charter, Endpoint, Essay, Voice
@@ -30,6 +30,7 @@ MOST_PRICE = 100_000
 CHARTER_LENGTH = 15_000
 """In characters: a form of 64 KiB carries it, whatever script it is in."""
 DISCLAIMER_LENGTH = 500
+ABOUT_LENGTH = 4_000
 MOST_DEPTH = 100
 MOST_MEMORY = 100_000
 MOST_AT_ONCE = 256
@@ -177,6 +178,15 @@ def set_prices(session: Session, voice: Voice, *, price_in: float | None, price_
     session.flush()
 
 
+def set_about(session: Session, voice: Voice, written: str) -> None:
+    """Say what readers are told of a voice on its own page; nothing for "". Raises `VoiceRefused`."""
+    words = unicodedata.normalize("NFC", markup.without_unseen(written)).strip()
+    if len(words) > ABOUT_LENGTH:
+        raise VoiceRefused(f"What is told of a voice has at most {ABOUT_LENGTH:,} characters. Nothing was changed.")
+    voice.about = words if markup.shows_something(words) else None
+    session.flush()
+
+
 def ways_of(voice: Voice) -> Ways:
     """Return in what way a voice is asked."""
     return replace(
@@ -197,6 +207,7 @@ def set_ways(session: Session, voice: Voice, ways: Ways) -> None:
         voice.ways_changed_at = _clock(session)
     for name, value in kept.items():
         setattr(voice, name, value)
+    outdated.mark_frames(session, voice.id)
     session.flush()
 
 
@@ -288,6 +299,7 @@ def pause(session: Session, voice: Voice, why: str, *, minutes: int | None = Non
         until = session.scalar(select(database_time()))
         assert until is not None
         voice.paused_until = until + 60 * minutes
+    outdated.mark_frames(session, voice.id)
     session.flush()
 
 
@@ -295,6 +307,7 @@ def resume(session: Session, voice: Voice) -> None:
     """Ask this voice again."""
     voice.paused_at = voice.paused_why = voice.paused_until = None
     voice.failures_in_a_row = 0
+    outdated.mark_frames(session, voice.id)
     session.flush()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
@@ -45,6 +46,14 @@ def released_ids() -> Select[int]:
     """Return a query for the ids of all submissions that are released now, for counting them."""
     taken_back = select(Withdrawal.submission_id).where(Withdrawal.submission_id == Decision.submission_id)
     return approved_ids().where(~taken_back.exists())
+
+
+def released_at() -> Select[int, datetime]:
+    """Return a query for the ids of all submissions that are released now, each with when it was approved."""
+    taken_back = select(Withdrawal.submission_id).where(Withdrawal.submission_id == Decision.submission_id)
+    return select(Decision.submission_id, Decision.decided_at).where(
+        Decision.verdict == Verdict.APPROVE.value, ~taken_back.exists()
+    )
 
 
 def standing(session: Session, submission_ids: Iterable[int]) -> dict[int, Standing]:

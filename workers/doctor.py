@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
-from bridge import migrate, queues, voices
+from bridge import migrate, queues, statements, voices
 from bridge.db import WrongRole
 from bridge.model import Outcome, PassingTrouble, Trouble, VoiceBlocked
 from bridge.records import Voice
@@ -35,7 +35,15 @@ class Finding:
 def examine(site: Site, asked: WorkerSettings) -> list[Finding]:
     """Look at everything, and go on after what is broken."""
     database = _database(site)
-    found = [database, *_logins(asked), _redis(asked), *_address(asked), *_mail(asked), *_webhook(asked)]
+    found = [
+        database,
+        *_logins(asked),
+        _redis(asked),
+        *_address(asked),
+        *_mail(asked),
+        *_webhook(asked),
+        *_statements(asked),
+    ]
     return found + (list(_voices(site, asked)) if database.state != "broken" else [_key(asked)])
 
 
@@ -88,6 +96,23 @@ def _mail(asked: WorkerSettings) -> Iterator[Finding]:
             yield Finding("mail", "well", f"The server answers. Mail is from {asked.sender}.")
     except posting.NotTaken as refusal:
         yield Finding("mail", "broken", f"{refusal} Mail waits, and is tried again for some hours.")
+
+
+def _statements(asked: WorkerSettings) -> Iterator[Finding]:
+    given = (("privacy", "PRIVACY_TEXT", asked.privacy_text), ("imprint", "IMPRINT_TEXT", asked.imprint_text))
+    for what, name, file in given:
+        if file is None:
+            told = f"No {name}: {asked.address}/privacy says that you have not added yours. The law may ask for it."
+            yield Finding(what, "note", told)
+            continue
+        try:
+            statements.read(file)
+        except statements.NoStatement as refused:
+            yield Finding(what, "broken", f"{name}: {refused} Readers are told that you have not added yours.")
+        else:
+            yield Finding(what, "well", f"{name} is shown on {asked.address}/privacy.")
+    if asked.contact is None:
+        yield Finding("contact", "note", "No CONTACT: a reader who is refused finds no way to a person but the desk.")
 
 
 def _webhook(asked: WorkerSettings) -> Iterator[Finding]:
