@@ -19,12 +19,23 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from email_validator import EmailNotValidError, validate_email
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
-from bridge import comments, correspondents, db, migrate, prompt, replies, reports
+from bridge import comments, correspondents, db, migrate, outbox, prompt, replies, reports, shelf
 from bridge.keys import Keys
-from bridge.records import Address, Comment, Generation, IdempotencyKey, Prefix, Rendering, Reply, Signal
+from bridge.records import (
+    Address,
+    Comment,
+    Generation,
+    IdempotencyKey,
+    Mention,
+    Outgoing,
+    Prefix,
+    Rendering,
+    Reply,
+    Signal,
+)
 from bridge.site import Site
 from moderation import gate, rereading
 from moderation.base import now
@@ -33,6 +44,8 @@ from moderation.types import State, SubmissionId
 
 log = logging.getLogger(__name__)
 
+FORGOTTEN = "erased:"
+"""What stands before the random digits that take the place of what could be recognised."""
 SHARE_OF_THE_TIME = 60
 """The disk is written anew at most for one sixtieth of the time, however often something is erased."""
 
@@ -57,19 +70,32 @@ class Erased:
         return Erased(self.letters + other.letters, self.answers + other.answers, self.to_reread + other.to_reread)
 
 
-def erase_comment(site: Site, public_id: str) -> Erased:
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One call to a model that was sent a letter or the answer to it."""
+
+    generation_id: int
+    started_at: datetime
+    reply: SubmissionId | None
+    """What came of it, if that is an answer to somebody else."""
+
+
+def erase_comment(site: Site, public_id: str, *, by: str = "author") -> Erased:
     """Take a comment back and erase it, its earlier versions and its reply, and what was made of any of them.
 
-    Replies that were shown it are put on the desk to be read again, and stay posted until then. Doing it twice changes
-    nothing. Raises `comments.NoSuchComment`.
+    *by* is "author", or "operator" where the site's own rule asks for it (`bridge.retention`). Replies that were shown
+    it are put on the desk to be read again, and stay posted until then. Doing it twice changes nothing. Raises
+    `comments.NoSuchComment`.
     """
     with site.database.reading_sessions() as session:
         # Read before the one writer's turn: it unpacks what every later call was sent.
-        shown_to = _shown(session, public_id)
+        shown_to = [each.reply for each in shown(session, public_id) if each.reply is not None]
     with site.database.sessions.begin() as session:
         comment, _ = comments.one(session, public_id, to_change=True)
         if standing(session, [comment.submission_id])[comment.submission_id].erased_at is not None:
             return Erased(0, 0, 0)
+        if by != "author":
+            gate.withdraw(session, comment.submission_id, by=by)  # On record already when the rest goes below.
         reply = comments.withdraw(session, comment)
         versions = gate.erase(session, comment.submission_id)
         if reply is not None:
@@ -77,6 +103,7 @@ def erase_comment(site: Site, public_id: str) -> Erased:
             gate.withdraw(session, reply.submission_id, by="author")
             versions += gate.erase(session, reply.submission_id)
         _forget(session, comment, versions)
+        shelf.comment_changed(session, site.settings, comment.id)
         how = standing(session, shown_to)
         shown_to = [each for each in shown_to if how[each].state in {State.PENDING, State.APPROVED}]
         for each in shown_to:
@@ -105,6 +132,39 @@ def letters_of(site: Site, address: str) -> list[str]:
             .order_by(Comment.id)
         ).all()
         return [*before, *given]
+
+
+def address_of(session: Session, keys: Keys, address: str) -> Address | None:
+    """Return the record of an e-mail address if there is one, emptied or not. Raises `NotAnAddress`."""
+    return session.scalar(
+        select(Address).where(Address.digest == keys.keyed_digest(correspondents.DIGEST, _address(address)))
+    )
+
+
+def forget_address(session: Session, address_id: int) -> None:
+    """Empty what is kept of an address that no letter refers to any more, for who owns it or asked the operator.
+
+    Of one whose owner wanted no more mail the keyed digest stays, by which it is left alone for ever; of any other not
+    even that.
+    """
+    if not _empty_address(session, address_id):
+        return
+    outbox.forget_address(session, address_id)
+    session.execute(update(Outgoing).where(Outgoing.address_id == address_id).values(address_id=None))
+    if session.get_one(Address, address_id).stopped_at is None:
+        forget_digest(session, address_id)
+
+
+def forget_digest(session: Session, address_id: int) -> None:
+    """Put random digits in the place of what an emptied address is recognised by; who gives it again is a stranger.
+
+    The row stays: links that were mailed name it by its number, which must not become somebody else's.
+    """
+    session.execute(
+        update(Address)
+        .where(Address.id == address_id, Address.sealed.is_(None))
+        .values(digest=f"{FORGOTTEN}{secrets.token_hex(28)}", asked_at=None, asks=0)
+    )
 
 
 def shown_what_is_gone(session: Session, submission_ids: list[SubmissionId]) -> set[int]:
@@ -150,22 +210,11 @@ def is_off_the_disk(site: Site, erased_at: datetime | None) -> bool:
     return newest is not None and erased_at <= newest
 
 
-def _forget(session: Session, comment: Comment, versions: list[SubmissionId]) -> None:
-    """Empty or delete what the site made of words that the vault just lost."""
-    digests = [each.digest for each in standing(session, versions).values()]
-    comment.email = comment.address_id = None
-    replies.empty_records(session, comment.id)
-    reports.forget(session, versions)
-    session.execute(delete(Rendering).where(Rendering.digest.in_(digests)))
-    session.execute(delete(Signal).where(Signal.submission_id.in_(versions)))
-    for kept in session.scalars(select(IdempotencyKey).where(IdempotencyKey.comment_id == comment.id)):
-        # The row stays, so that a late repeat under its key is no new letter; by nothing in it can words be guessed.
-        kept.content_digest = secrets.token_hex(32)
-    session.flush()
+def shown(session: Session, public_id: str) -> list[Shown]:
+    """Return the calls that were sent a comment or its reply, oldest first, but for those that asked for that reply.
 
-
-def _shown(session: Session, public_id: str) -> list[SubmissionId]:
-    """Return the replies to other comments whose call was sent this comment or its reply."""
+    Raises `comments.NoSuchComment`.
+    """
     comment, essay = comments.one(session, public_id)
     how = standing(session, [comment.submission_id])[comment.submission_id]
     if not how.was_released or how.decided_at is None:
@@ -175,21 +224,72 @@ def _shown(session: Session, public_id: str) -> list[SubmissionId]:
     # Days before the decision: a call's beginning is told by the database's clock, and ours may be wrong by one.
     since = how.decided_at - timedelta(days=2)
     calls = session.execute(
-        select(Reply.submission_id, Generation.prefix_id, Generation.request)
-        .join(Generation, Generation.id == Reply.generation_id)
-        .join(Comment, Comment.id == Reply.comment_id)
+        select(Generation.id, Generation.started_at, Reply.submission_id, Generation.prefix_id, Generation.request)
+        .join(Comment, Comment.id == Generation.comment_id)
+        .outerjoin(Reply, Reply.generation_id == Generation.id)
         .where(
             # Under other essays only its own author's letters are answered with it in view (`bridge.memory`).
-            or_(Comment.essay_id == essay.id, Comment.author_digest == comment.author_digest),
+            or_(
+                Comment.essay_id == essay.id,
+                Comment.author_digest == comment.author_digest,
+                Comment.address_id == (comment.address_id or 0),
+            ),
             Comment.id != comment.id,
             Generation.started_at >= since,
         )
+        .order_by(Generation.id)
         .execution_options(yield_per=50)
     )
     references = _References(session)
     return [
-        SubmissionId(submission_id) for submission_id, prefix, request in calls if references.of(prefix, request) & ours
+        Shown(number, started_at, SubmissionId(submission_id) if submission_id is not None else None)
+        for number, started_at, submission_id, prefix, request in calls
+        if references.of(prefix, request) & ours
     ]
+
+
+def _forget(session: Session, comment: Comment, versions: list[SubmissionId]) -> None:
+    """Empty or delete what the site made of words that the vault just lost."""
+    digests = [each.digest for each in standing(session, versions).values()]
+    address_id = comment.address_id
+    comment.email = comment.address_id = None
+    comment.passage = comment.passage_block = None
+    replies.empty_records(session, comment.id)
+    reports.forget(session, versions)
+    session.execute(delete(Rendering).where(Rendering.digest.in_(digests)))
+    session.execute(delete(Signal).where(Signal.submission_id.in_(versions)))
+    _forget_mentions(session, comment.id)
+    for kept in session.scalars(select(IdempotencyKey).where(IdempotencyKey.comment_id == comment.id)):
+        # The row stays, so that a late repeat under its key is no new letter; by nothing in it can words be guessed.
+        kept.content_digest = secrets.token_hex(32)
+    session.flush()
+    if address_id is not None:
+        _empty_address(session, address_id)
+
+
+def _forget_mentions(session: Session, comment_id: int) -> None:
+    """Empty where a letter came from that was told of by another site: its page is its author's."""
+    for mention in session.scalars(select(Mention).where(Mention.comment_id == comment_id)):
+        mention.source, mention.target, mention.why = f"{FORGOTTEN}{secrets.token_hex(32)}", "", None
+        if mention.state == "waiting":
+            mention.state, mention.not_before, mention.ended_at = "refused", None, now()
+
+
+def _empty_address(session: Session, address_id: int) -> bool:
+    """Empty an address to which no letter refers any more; return whether it is empty now.
+
+    How often its owner was asked stays for a while, or letters that are erased again could have them asked for ever
+    (`bridge.retention`).
+    """
+    no_letter = ~select(Comment.id).where(Comment.address_id == address_id).exists()
+    session.execute(
+        update(Address)
+        .where(Address.id == address_id, no_letter)
+        .values(sealed=None, language=None, confirmed_at=None)
+        .execution_options(synchronize_session=False)
+    )
+    kept = session.get(Address, address_id, populate_existing=True)
+    return kept is not None and kept.sealed is None
 
 
 class _References:

@@ -6,10 +6,10 @@ stands is never changed.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, aliased
 
 from moderation import gate, ledger
 from moderation.base import now
@@ -70,6 +70,28 @@ def may_appeal(session: Session, submission_id: int) -> bool:
     """Whether the author of a submission may appeal against its rejection now."""
     submission = session.get(Submission, submission_id)
     return submission is not None and _why_not(session, submission) is None
+
+
+def final_ids(before: datetime) -> Select[int]:
+    """Return a query for the ids of rejected comments against which nobody can appeal any more, for use in another.
+
+    Only those that were rejected earlier than *before*, and not taken back. An appeal that waits is a submission of its
+    own, and has no rejection yet.
+    """
+    taken_back = select(Withdrawal.submission_id).where(Withdrawal.submission_id == Decision.submission_id)
+    again = aliased(Submission)
+    appealed = select(again.id).where(again.supersedes == Decision.submission_id)
+    return (
+        select(Decision.submission_id)
+        .join(Submission, Submission.id == Decision.submission_id)
+        .where(
+            Submission.kind == Kind.COMMENT.value,
+            Decision.verdict == Verdict.REJECT.value,
+            Decision.decided_at < min(before, now() - WITHIN),
+            ~taken_back.exists(),
+            ~appealed.exists(),
+        )
+    )
 
 
 def rejected(session: Session, submission_id: int) -> Rejected | None:

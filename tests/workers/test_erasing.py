@@ -1,11 +1,13 @@
 """Erasure as it reaches everything that a letter left behind: records, disk, queue, log, and calls on their way."""
 
 import dataclasses
+import gzip
 import json
 import logging
 import sqlite3
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -14,16 +16,17 @@ from typing import Any
 
 import psycopg
 import pytest
+from ground.postbag import confirmed
 from ground.workshop import SECRET, ScriptedModel, Workshop, message, notes
 from redis import Redis
 from sqlalchemy import select, update
 
-from bridge import appeals, comments, db, erasure, reports
+from bridge import appeals, belongings, comments, db, erasure, outbox, reports
 from bridge.comments import Letter
 from bridge.erasure import Erased
 from bridge.model import PassingTrouble
 from bridge.queues import RedisNudges
-from bridge.records import Comment, IdempotencyKey, Rendering, Signal
+from bridge.records import Comment, IdempotencyKey, Mention, Rendering, Signal
 from bridge.settings import Settings
 from moderation import ledger, rereading
 from moderation import takedowns as vault_takedowns
@@ -81,16 +84,29 @@ def state(workshop: Workshop, submission_id: int) -> State:
 
 
 def every_row(workshop: Workshop) -> str:
-    """Return all that every table holds, as text; what is compressed is unpacked."""
+    """Return all that every table holds, as text; what is compressed is unpacked, and what is encrypted opened."""
     found = []
     with workshop.site.database.reading_sessions() as session:
         for table in TABLES.values():
             for row in session.execute(select(table)):
-                for value in row:
-                    if isinstance(value, bytes) and value[:1] == b"\x78":
-                        value = zlib.decompress(value)
-                    found.append(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
+                found += [_read(workshop, value) if isinstance(value, bytes) else str(value) for value in row]
     return "\n".join(found)
+
+
+def _read(workshop: Workshop, value: bytes) -> str:
+    keys = workshop.site.keys
+    if value[:5] == b"gAAAA":  # Fernet's beginning.
+        opened = keys.unsealed(outbox.SEALED, value) or keys.decrypted(value)
+        assert opened is not None
+        return opened
+    if value[:1] == b"\x78":
+        value = zlib.decompress(value)
+    elif value[:2] == b"\x1f\x8b":
+        value = gzip.decompress(value)
+    else:
+        with suppress(zlib.error):
+            value = zlib.decompressobj(wbits=-15).decompress(value)
+    return value.decode("utf-8", "replace")
 
 
 def files(workshop: Workshop, url: str) -> bytes:
@@ -119,6 +135,7 @@ def a_whole_life(workshop: Workshop) -> int:
     site = workshop.site
     first = Letter(author=f"{CANARY} reader", body=f"First {CANARY}.", email=ADDRESS)
     receipt = comments.receive_comment(site, slug, first, key=KEY)
+    confirmed(site, ADDRESS)
     comments.change_comment(site, receipt.public_id, Letter(author=CANARY, body=f"Changed {CANARY}."))
     with site.database.reading_sessions() as session:
         comment_id = session.scalars(select(Comment.id).where(Comment.public_id == receipt.public_id)).one()
@@ -129,13 +146,42 @@ def a_whole_life(workshop: Workshop) -> int:
         session.add(
             Signal(submission_id=submission, name="links", why=f"It says {CANARY}", strong=False, noticed_at=now())
         )
+        comment = session.get_one(Comment, comment_id)
+        comment.passage, comment.passage_block = f"Words {CANARY}", 0
+        session.add(
+            Mention(
+                essay_id=comment.essay_id,
+                way="in",
+                source=f"https://{CANARY}.example/about",
+                target=f"https://letters.example.org/essays/on-rest#{CANARY}",
+                state="waiting",
+                attempts=0,
+                comment_id=comment_id,
+                created_at=now(),
+            )
+        )
     workshop.approve(submission, by=workshop.people[1])
     workshop.sit(
         ScriptedModel(PassingTrouble(f"status 500 {CANARY}", error=CANARY), message(f"Yes, {CANARY}.", notes(CANARY)))
     )
     workshop.approve_reply(comment_id)
     reports.receive_report(site, receipt.public_id, "abuse", f"It says {CANARY}.")
+    belongings.send_link(site, ADDRESS)
     return comment_id
+
+
+def tables_with(workshop: Workshop, word: str) -> set[str]:
+    """Return which tables hold a word."""
+    found = set()
+    with workshop.site.database.reading_sessions() as session:
+        for name, table in TABLES.items():
+            rows = session.execute(select(table)).all()
+            values = [
+                _read(workshop, value) if isinstance(value, bytes) else str(value) for row in rows for value in row
+            ]
+            if any(word in value for value in values):
+                found.add(name)
+    return found
 
 
 # Everything that is kept
@@ -151,7 +197,20 @@ def test_leaves_the_words_in_no_row_no_file_no_queue_and_no_log(
         with owner.begin() as connection:
             connection.exec_driver_sql("ANALYZE")  # As autovacuum would have.
         owner.dispose()
-    assert CANARY in every_row(erasing)
+    assert tables_with(erasing, CANARY) >= {
+        "submissions",
+        "comments",
+        "stored_pages",
+        "stored_letters",
+        "outgoing",
+        "mentions",
+        "generations",
+        "signals",
+        "reasons",
+        "reports",
+        "appeals",
+    }
+    assert tables_with(erasing, ADDRESS) == {"addresses", "outgoing"}
     assert CANARY.encode() in files(erasing, database_url)
     assert erase(erasing, comment_id) == Erased(letters=1, answers=1, to_reread=0)
     assert CANARY not in every_row(erasing)
