@@ -13,23 +13,33 @@ from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import Info, OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from bridge import assets, migrate, settings, templating
+from bridge import migrate, settings, templating
 from bridge.site import Site, open_site
 from bridge.web import access, headers, problems, sign_in
+from bridge.web import blocks as block_pages
 from bridge.web import essays as essay_pages
+from bridge.web import mentions as mention_pages
 from bridge.web import reports as report_pages
 from bridge.web import signals as signal_pages
 from bridge.web import takedowns as takedown_pages
 from bridge.web.api import api
+from bridge.web.around import around
+from bridge.web.belongings import belongings
 from bridge.web.calls import calls
 from bridge.web.desk import desk
+from bridge.web.embed import counting, embed
 from bridge.web.letters import letters
+from bridge.web.mail import mail
+from bridge.web.mine import mine
 from bridge.web.outgoing import outgoing
-from bridge.web.pages import cookies_are_secure, pages
+from bridge.web.pages import pages
 from bridge.web.people import people
 from bridge.web.reading import reading
 from bridge.web.record import record
+from bridge.web.static import static
+from bridge.web.stored import StoredPages
 from bridge.web.voices import voices
+from bridge.web.writing import cookies_are_secure, writing
 
 HERE = Path(__file__).parent
 MAX_BODY = 64 * 1024
@@ -44,7 +54,7 @@ def create_app(site: Site | None = None) -> Flask:
         "bridge",
         root_path=str(HERE),
         template_folder=str(templating.FOLDER),
-        static_folder=str(assets.FOLDER),
+        static_folder=None,  # `web.static` has a view for them.
         info=Info(title="Emeritus", version="1", description="Comments, a model's replies, and the gate between them."),
         security_schemes={"bearer": {"type": "http", "scheme": "bearer"}},
         validation_error_callback=problems.invalid,
@@ -52,6 +62,7 @@ def create_app(site: Site | None = None) -> Flask:
     )
     app.extensions["site"] = site
     templating.settle(app.jinja_env)
+    app.jinja_env.globals["contact"] = site.settings.contact
     app.config.update(_config(site))
     app.after_request(headers.protect)  # The first to be registered is the last to run.
     sign_in.install(app, site)
@@ -60,9 +71,15 @@ def create_app(site: Site | None = None) -> Flask:
     app.before_request(access.speak)
     app.before_request(access.guard)
     app.before_request(sign_in.slow_down)
+    app.add_url_rule("/static/<filename>", "static", static)
     problems.register(app)
     app.register_api(api)
+    app.register_api(counting)
+    app.register_blueprint(embed)
     app.register_blueprint(pages)
+    app.register_blueprint(around)
+    app.register_blueprint(writing)
+    app.register_blueprint(mine)
     app.register_blueprint(record)
     app.register_blueprint(desk)
     app.register_blueprint(reading)
@@ -74,15 +91,14 @@ def create_app(site: Site | None = None) -> Flask:
     app.register_blueprint(takedown_pages.blueprint)
     app.register_blueprint(essay_pages.blueprint)
     app.register_blueprint(outgoing)
+    app.register_blueprint(mention_pages.blueprint)
+    app.register_blueprint(mail)
+    app.register_blueprint(belongings)
     app.register_blueprint(signal_pages.blueprint)
-    app.wsgi_app = WholeBodies(  # type: ignore[method-assign]
-        ProxyFix(
-            app.wsgi_app,
-            x_for=site.settings.trusted_proxies,
-            x_proto=site.settings.trusted_proxies,
-            x_host=site.settings.trusted_proxies,
-        )
-    )
+    app.register_blueprint(block_pages.blueprint)
+    proxies = site.settings.trusted_proxies
+    behind_proxies = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)
+    app.wsgi_app = StoredPages(WholeBodies(behind_proxies), site)  # type: ignore[method-assign]
     return app
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date
@@ -17,10 +18,12 @@ from sqlalchemy.exc import OperationalError
 
 from bridge import (
     accounts,
+    belongings,
     budgets,
     calls,
     checkpoints,
     db,
+    embedding,
     erasure,
     essays,
     invitations,
@@ -31,6 +34,7 @@ from bridge import (
     replaying,
     reviews,
     settings,
+    tally,
     voices,
     ways,
     words,
@@ -150,9 +154,16 @@ def ways_given(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--charter", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True, help="A file.")
 @click.option("--price-in", type=click.FloatRange(0), help="US dollars for a million input tokens, if no table has it.")
 @click.option("--price-out", type=click.FloatRange(0), help="US dollars for a million output tokens.")
+@click.option("--about", help="What readers are told of it on its own page, in plain words.")
 @ways_given
 def voice_add(
-    name: str, model: str, charter: Path, price_in: float | None, price_out: float | None, **given: str | None
+    name: str,
+    model: str,
+    charter: Path,
+    price_in: float | None,
+    price_out: float | None,
+    about: str | None,
+    **given: str | None,
 ) -> None:
     """Add the voice NAME. Its charter is the system prompt that it is asked under."""
     told = ways.read(_written(given), voices.Ways(max_tokens=voices.room_for(model)))
@@ -166,28 +177,37 @@ def voice_add(
     )
     with opened() as site, site.database.sessions.begin() as session:
         added = voices.add(session, new)
+        if about is not None:
+            voices.set_about(session, added, about)
         click.echo(f"{added.name} writes here now; essays come with `emeritus essay add FILE.md --voice {added.slug}`.")
     _tell_whose_key(added)
 
 
 @voice.command("set")
 @click.argument("name")
+@click.option("--about", help="What readers are told of it on its own page, in plain words; none for nothing.")
 @ways_given
-def voice_set(name: str, **given: str | None) -> None:
+def voice_set(name: str, about: str | None, **given: str | None) -> None:
     """Change in what ways the voice NAME is asked, from its next sitting on. What is left out stays; none clears."""
     changed = _written(given)
-    if not changed:
+    if not changed and about is None:
         raise click.UsageError("Say what to change. `emeritus voice show NAME` shows what is set.")
     with opened() as site:
         with site.database.reading_sessions() as session:
             slug = voices.named(session, name).slug
-        keeping.set_ways(site, slug, changed)
+        if changed:
+            keeping.set_ways(site, slug, changed)
+        if about is not None:
+            with site.database.sessions.begin() as session:
+                voices.set_about(session, voices.at(session, slug), "" if about == "none" else about)
+            click.echo(f"Readers are told so on {site.settings.address}/voices/{slug}.")
         with site.database.reading_sessions() as session:
             found = voices.named(session, name)
     as_set = ways.written(voices.ways_of(found))
     for option in changed:
-        click.echo(f"{option.replace('_', ' ')}: {_on_a_terminal(as_set[option]) or 'none'}")
-    click.echo(f"{found.name} is asked so from its next sitting on.")
+        click.echo(f"{option.replace('_', ' ')}: {on_a_terminal(as_set[option]) or 'none'}")
+    if changed:
+        click.echo(f"{found.name} is asked so from its next sitting on.")
     _tell_whose_key(found)
 
 
@@ -307,7 +327,7 @@ def voice_show(name: str, as_json: bool) -> None:
         # A day is all that is neither words nor numbers.
         click.echo(json.dumps(found, indent=2, ensure_ascii=False, default=str))
         return
-    state = "answers" if kept.answers else f"paused: {_on_a_terminal(kept.voice.paused_why or '')}"
+    state = "answers" if kept.answers else f"paused: {on_a_terminal(kept.voice.paused_why or '')}"
     click.echo(f"{kept.voice.name}  {kept.voice.model}  {state}")
     requests = ", ".join(f"{count} {state.value}" for state, count in kept.counts.items() if count)
     click.echo(f"requests  {requests or 'none yet'}")
@@ -318,7 +338,7 @@ def voice_show(name: str, as_json: bool) -> None:
     for option, value in budgets.written(kept.bounds).items():
         click.echo(f"{option.replace('_', ' ')}  {value or 'no bound'}")
     for option, value in ways.written(kept.ways).items():
-        click.echo(f"{option.replace('_', ' ')}  {_on_a_terminal(value) or 'none'}")
+        click.echo(f"{option.replace('_', ' ')}  {on_a_terminal(value) or 'none'}")
 
 
 @click.group()
@@ -332,7 +352,10 @@ def essay() -> None:
 @click.option("--slug", help="Its address; made from its title unless given.")
 @click.option("--url", help="Where it was first published.")
 @click.option("--written-on", type=click.DateTime(["%Y-%m-%d"]), help="The day it was written.")
-def essay_add(file: Path, voice_name: str | None, slug: str | None, url: str | None, written_on: Any) -> None:
+@click.option("--parents", help="The sites that may show its letters in a frame: origins with blanks between them.")
+def essay_add(
+    file: Path, voice_name: str | None, slug: str | None, url: str | None, written_on: Any, parents: str | None
+) -> None:
     """Put FILE, Markdown that begins with `# Title`, before the gate: it waits there for a person."""
     with opened() as site, site.database.sessions.begin() as session:
         everyone = voices.everyone(session)
@@ -340,7 +363,9 @@ def essay_add(file: Path, voice_name: str | None, slug: str | None, url: str | N
             raise essays.EssayRefused("Say whose essay this is, with --voice. `emeritus voice list` shows them.")
         whose = voices.named(session, voice_name) if voice_name else everyone[0]
         day: date | None = written_on.date() if written_on else None
-        added = essays.submit_essay(session, whose, _text_of(file), slug=slug, original_url=url, written_on=day)
+        added = essays.submit_essay(
+            session, whose, _text_of(file), slug=slug, original_url=url, written_on=day, parents=parents
+        )
         click.echo(f"/essays/{added.slug} waits at the gate as submission {added.submission_id}.")
 
 
@@ -358,6 +383,19 @@ def essay_list(as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     for each in [] if as_json else found:
         click.echo(f"{each['slug']}  {each['voice']}  {'released' if each['released'] else 'not released'}")
+
+
+@essay.command("parents")
+@click.argument("slug")
+@click.argument("origins", nargs=-1)
+@click.option("--none", "no_own", is_flag=True, help="Let the essay have no sites of its own.")
+def essay_parents(slug: str, origins: tuple[str, ...], no_own: bool) -> None:
+    """Let pages of ORIGINS show the letters about the essay at SLUG in a frame; without any, tell which may."""
+    if no_own and origins:
+        raise click.UsageError("Give origins, or --none.")
+    with opened() as site:
+        allowed = embedding.allow(site, slug, " ".join(origins) if origins or no_own else None)
+    click.echo("\n".join(allowed) if allowed else "No other site may show it in a frame.")
 
 
 @essay.command("close")
@@ -516,8 +554,8 @@ def queue_command(kind: str | None, limit: int, as_json: bool) -> None:
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
     for each in found:
-        opening = _on_a_terminal(words.opening(each.pending.body, 70))
-        click.echo(f"{each.pending.id}  {each.pending.kind.value}  {_on_a_terminal(each.pending.author)}: {opening}")
+        opening = on_a_terminal(words.opening(each.pending.body, 70))
+        click.echo(f"{each.pending.id}  {each.pending.kind.value}  {on_a_terminal(each.pending.author)}: {opening}")
     if not found:
         click.echo("Nothing waits.")
 
@@ -560,15 +598,63 @@ def reject_command(
     )
 
 
+@click.command("stats")
+@as_json
+def stats_command(as_json: bool) -> None:
+    """Count letters, answers and calls, and what they cost, since the beginning."""
+    with opened() as site, site.database.reading_sessions() as session:
+        found = tally.tally(session)
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+        return
+    for what, counts in (("Letters", found.letters), ("Answers", found.answers), ("Asked for", found.requests)):
+        told = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count)
+        click.echo(f"{what}: {told or 'none'}.")
+    click.echo(f"Calls: {found.calls}, for ${found.cost_usd:.2f}; {found.calls_without_cost} of them without a price.")
+
+
+@click.command("export")
+@click.argument("email", required=False)
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file, for its owner only; else the screen."
+)
+def export_command(email: str | None, output: Path | None) -> None:
+    """Write all that is kept about the address EMAIL, as JSON: its letters, what became of them, its mail.
+
+    The links in it open the letters. Give it to nobody but the owner of the address.
+
+    Without EMAIL: every word that is posted, essays, letters and answers, one a line as JSON. It is all public.
+    """
+    with opened() as site:
+        if email is None:
+            with site.database.reading_sessions() as session:
+                lines = [json.dumps(each, ensure_ascii=False) for each in tally.posted(session)]
+            _write_out("\n".join(lines), output, f"{_counted(len(lines), 'text')}")
+            return
+        found = belongings.export(site, email)
+    if found is None:
+        raise click.ClickException("Nothing is kept about this address, or it was erased.")
+    letters = _counted(len(found["letters"]), "letter")
+    _write_out(json.dumps(found, indent=2, ensure_ascii=False), output, letters)
+
+
 @click.command("erase")
 @click.argument("email")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def erase_command(email: str, yes: bool) -> None:
-    """Erase every letter that came with the address EMAIL, its answer, and what was made of either."""
+@click.option("--dry-run", is_flag=True, help="List what would be erased, and erase nothing.")
+@as_json
+def erase_command(email: str, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Erase every letter that came with the address EMAIL, its answer, what was made of either, and the address."""
     with opened() as site:
-        found = erasure.letters_of(site, email)
-        if not found:
-            click.echo("No letter came with this address, or they are erased. Nothing was changed.")
+        found = belongings.to_erase(site, email)
+        if dry_run:
+            _tell_what_goes(found, as_json)
+            return
+        if found is None:
+            if as_json:
+                click.echo(json.dumps({"letters": 0, "answers": 0, "to_reread": 0, "off_the_disk": True}))
+            else:
+                click.echo("No letter came with this address, or they are erased. Nothing was changed.")
             return
         if not yes:
             if not sys.stdin.isatty():
@@ -576,9 +662,16 @@ def erase_command(email: str, yes: bool) -> None:
             click.confirm(f"Erase {_counted(len(found), 'letter')} with their answers, for good?", abort=True)
         erased = erasure.Erased(0, 0, 0)
         with click.progressbar(found, label="Erasing", file=sys.stderr) as letters:
-            for public_id in letters:
-                erased += erasure.erase_comment(site, public_id)
+            for letter in letters:
+                erased += erasure.erase_comment(site, letter.public_id)
+        with site.database.sessions.begin() as session:
+            address = erasure.address_of(session, site.keys, email)
+            if address is not None:
+                erasure.forget_address(session, address.id)
         gone = erasure.clean_disk(site, at_once=True)
+    if as_json:
+        click.echo(json.dumps({**asdict(erased), "off_the_disk": gone}))
+        return
     click.echo(f"Erased: {_counted(erased.letters, 'letter')}, {_counted(erased.answers, 'answer')}.")
     if erased.to_reread:
         click.echo(f"{_counted(erased.to_reread, 'other answer')} that may repeat them: on the desk, to be read again.")
@@ -660,6 +753,8 @@ COMMANDS = [
     approve_command,
     reject_command,
     ledger_group,
+    stats_command,
+    export_command,
     erase_command,
     replay_command,
 ]
@@ -675,9 +770,36 @@ def _seen(site: Site, submission_id: int, digest: str | None, question: str) -> 
         raise errors.NoSuchSubmission(submission_id)
     if not sys.stdin.isatty():
         raise click.UsageError("Say which words you saw, with --digest. `emeritus queue --json` shows it.")
-    click.echo(f"{_on_a_terminal(context.pending.author)}:\n\n{_on_a_terminal(context.pending.body)}\n")
+    click.echo(f"{on_a_terminal(context.pending.author)}:\n\n{on_a_terminal(context.pending.body)}\n")
     click.confirm(question, abort=True)
     return context.pending.digest
+
+
+def _write_out(whole: str, output: Path | None, what: str) -> None:
+    """Write to the screen, or into a new file: never over what is there, nor through a link that somebody laid."""
+    if output is None:
+        click.echo(whole)
+        return
+    try:
+        with open(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(f"{whole}\n")
+    except OSError as error:
+        raise click.ClickException(f"{output} cannot be written: {error.strerror}. Nothing was written.") from None
+    click.echo(f"{what} in {output}.", err=True)
+
+
+def _tell_what_goes(found: Sequence[belongings.ToErase] | None, as_json: bool) -> None:
+    if as_json:
+        told = [{**asdict(letter), "sent_at": letter.sent_at.isoformat()} for letter in found or ()]
+        click.echo(json.dumps({"address": found is not None, "letters": told}, indent=2))
+        return
+    for letter in found or ():
+        answered = ", with its answer" if letter.has_answer else ""
+        click.echo(f"{letter.public_id}  {letter.sent_at:%Y-%m-%d}  {letter.essay}  {letter.state.value}{answered}")
+    if found is None:
+        click.echo("No letter came with this address, or they are erased.")
+    else:
+        click.echo(f"{_counted(len(found), 'letter')} and the address would be erased. Nothing was changed.")
 
 
 def _written(given: Mapping[str, str | None]) -> dict[str, str]:
@@ -716,7 +838,7 @@ def _tell_password(email: str, password: str) -> None:
     click.echo(f"{email} can sign in at the desk. Password, shown this once: {password}")
 
 
-def _on_a_terminal(text: str) -> str:
+def on_a_terminal(text: str) -> str:
     """Return *text* without what could command a terminal."""
     return "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}" for c in text)
 

@@ -112,6 +112,8 @@ class Reread:
     words: Released
     essay_words: Released | None
     above: list[Above]
+    passage: str | None
+    """The words of the essay that the letter is about; None: the whole."""
     voice: Voice
     rehearsed: bool
     since_erased: bool
@@ -284,6 +286,7 @@ def to_reread(session: Session, moderator: ModeratorId) -> Reread | None:
         words=words,
         essay_words=essay_words,
         above=chain,
+        passage=comment.passage if comment is not None else None,
         voice=session.get_one(Voice, essay.voice_id),
         rehearsed=reply is not None and session.get_one(Generation, reply.generation_id).rehearsed,
         since_erased=bool(erasure.shown_what_is_gone(session, [words.id])),

@@ -7,7 +7,7 @@ said now is a context variable, set once for a request, a stored page or a mail:
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
 from gettext import NullTranslations
 from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import urlencode
 
 from babel import Locale, dates, numbers
 from babel.messages.mofile import write_mo
@@ -70,12 +72,32 @@ def speaking(code: str | None, offered: Sequence[str] = (ENGLISH,)) -> Iterator[
         _now.reset(token)
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A language in which a page can be read, by what its speakers call it, and where."""
+
+    code: str
+    name: str
+    address: str
+    """Relative to the page: what is in its path may be a key, and is not written once more."""
+
+
+def others(offered: Sequence[str], query: Mapping[str, str] = MappingProxyType({})) -> list[Other]:
+    """Return where a page with this *query* is read in each language *offered*; each address says which."""
+    kept = {name: value for name, value in query.items() if name != "lang"}
+    return [Other(code, Tongue(code).name, f"?{urlencode({**kept, 'lang': code})}") for code in offered]
+
+
 @lru_cache(maxsize=512)
 def chosen(asked: str | None, accepted: str, offered: tuple[str, ...]) -> str:
-    """Return the language for a reader: what the address says, else the best that the browser accepts (RFC 9110)."""
+    """Return the language for a reader: what the address says, else what the browser wants most (RFC 4647, lookup)."""
     if asked is not None and asked in offered:
         return asked
-    return parse_accept_header(accepted[:512], LanguageAccept).best_match(offered) or offered[0]
+    for wanted, quality in parse_accept_header(accepted[:512], LanguageAccept):
+        primary = wanted.partition("-")[0].lower()
+        if quality > 0 and primary in offered:
+            return primary
+    return offered[0]
 
 
 def gettext(message: str) -> str:
@@ -98,6 +120,16 @@ def npgettext(context: str, one: str, many: str, number: int) -> str:
     return _catalogue(tongue().code).npgettext(context, one, many, number)
 
 
+def worded(refused: Exception, sentence: str | None = None) -> str:
+    """Say what a refusal says: its `sentence` with its `parts` put in, if it has them, else *sentence* or its own."""
+    said: str = getattr(refused, "sentence", None) or sentence or str(refused)
+    parts: Mapping[str, int | str] = getattr(refused, "parts", {})
+    if not parts:
+        # Without parts a sentence is no pattern: a reason in somebody's own words may have a "%" in it.
+        return gettext(said)
+    return gettext(said) % {n: number(part) if isinstance(part, int) else part for n, part in parts.items()}
+
+
 def N_(message: str) -> str:
     """Mark *message* for the catalogues; it is put into words where it is shown."""
     return message
@@ -106,6 +138,11 @@ def N_(message: str) -> str:
 def day(at: datetime | date) -> str:
     """Say a day: "24 November 2026"."""
     return dates.format_date(at, _PATTERNS.get(tongue().code, "long"), locale=_locale())
+
+
+def month(at: date, *, short: bool = False) -> str:
+    """Say a month: "November 2026", or "Nov"."""
+    return dates.format_date(at, "LLL" if short else "LLLL y", locale=_locale())
 
 
 def moment(at: datetime) -> str:

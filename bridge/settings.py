@@ -107,7 +107,11 @@ class Settings(BaseSettings):
         "Shown on `/privacy` and wherever a reader is refused.",
     )
     keep_rejected: int = Field(
-        90, ge=0, le=3650, description="Days after which the words of a rejected letter are erased; 0: never."
+        90,
+        ge=0,
+        le=3650,
+        description="Days after which the words of a rejected letter are erased, 20 at least, for so long its author "
+        "may appeal; 0: never.",
     )
 
     @field_validator("languages")

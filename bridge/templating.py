@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from bridge import language, paths, words
+from bridge import language, metadata, paths, words
 from bridge.assets import asset
 
 SITE_NAME = "Emeritus"
@@ -43,7 +43,16 @@ def settle(environment: Environment) -> None:
         ago=ago,
         digest_groups=_groups,
     )
-    environment.globals.update(site_name=SITE_NAME, paths=paths, asset=asset, tongue=language.tongue)
+    environment.globals.update(
+        site_name=SITE_NAME, paths=paths, asset=asset, tongue=language.tongue, worded=language.worded
+    )
+    environment.globals.update(
+        article_of=metadata.article,
+        letters_of=metadata.letters,
+        gist_of=metadata.gist,
+        label_of=metadata.label_of_essay,
+        alternates=metadata.alternates,
+    )
 
 
 @cache

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Select, func, select, union_all
 from sqlalchemy.orm import Session
 
+from bridge import language
 from bridge.db import Database
+from bridge.language import gettext
 from bridge.records import Comment, Essay, Reply, ReplyRequest, RequestState, Voice
 from bridge.site import Site
 from moderation import numbers, rereading
@@ -163,19 +165,20 @@ def chart(voices: Sequence[VoiceNumbers], at: datetime) -> Chart:
     bars, names = [], []
     for place, month in enumerate(shown):
         left = 6 + place * 29
-        names.append((left + 12, _name(month)[:3]))
+        names.append((left + 12, language.month(_first(month), short=True)))
         for nth, what in enumerate(("asked", "answered", "declined")):
             height = round(series[month][what] * 104 / most) if most else 0
             # What happened once is seen, however tall its neighbour is.
             height = max(height, 2) if series[month][what] else 0
             bars.append(Bar(what, left + nth * 8, 120 - height, height))
     said = [
-        f"{_name(month)}: {found['asked']} asked, {found['answered']} answered, {found['declined']} declined"
+        gettext("%(month)s: %(asked)s asked, %(answered)s answered, %(declined)s declined.")
+        % {"month": name_of(month), **found}
         for month, found in series.items()
         if found["asked"] or found["answered"] or found["declined"]
     ]
-    text = "; ".join(said) if said else "Nothing was asked in these months"
-    return Chart(bars=bars, names=names, most=most, text=f"{text}.")
+    text = " ".join(said) if said else gettext("Nothing was asked in these months.")
+    return Chart(bars=bars, names=names, most=most, text=text)
 
 
 def told(site: Site, found: Counted) -> dict[str, Any]:
@@ -201,7 +204,7 @@ def duration(seconds: float | None) -> str:
     """Return a length of time as people say it, or a dash for none."""
     if seconds is None:
         return "-"
-    for length, unit, most in ((1, "s", 90), (60, "min", 90 * 60), (3600, "h", 48 * 3600), (86400, "days", None)):
+    for length, unit, most in ((1, "s", 90), (60, "min", 90 * 60), (3600, "h", 48 * 3600), (86400, "d", None)):
         if most is None or seconds < most:
             return f"{round(max(seconds, 0) / length)} {unit}"
     raise AssertionError("The last unit has no end.")
@@ -209,7 +212,7 @@ def duration(seconds: float | None) -> str:
 
 def name_of(month: str) -> str:
     """Return a month as readers know it, such as "November 2026"."""
-    return _name(month)
+    return language.month(_first(month))
 
 
 def _told(month: Month) -> dict[str, Any]:
@@ -353,8 +356,6 @@ def _before(month: str) -> str:
     return f"{year}-{number - 1:02}" if number > 1 else f"{year - 1}-12"
 
 
-_NAMES = "January February March April May June July August September October November December".split()  # noqa: SIM905
-
-
-def _name(month: str) -> str:
-    return f"{_NAMES[int(month[5:]) - 1]} {month[:4]}"
+def _first(month: str) -> date:
+    """Return the first day of a month."""
+    return date.fromisoformat(f"{month}-01")

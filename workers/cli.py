@@ -6,18 +6,25 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from importlib.metadata import version
 
 import click
 
 from bridge import cli as site_commands
-from bridge import migrate, server, settings
+from bridge import migrate, queues, server, settings
+from bridge.imported import Outcome, Reported
+from bridge.importing import Entry, FeedRefused
 from bridge.site import open_site
 from workers import demo as demonstration
 from workers import rehearsal as stand_in
 from workers import rehearsing, serve, supervisor, valkey
 from workers.settings import WorkerSettings
+
+_BOTH = [queues.POST, queues.QUEUE]
+"""What a worker that does everything works off, mail first."""
 
 
 class Emeritus(site_commands.OneSentence):
@@ -31,6 +38,7 @@ class Emeritus(site_commands.OneSentence):
         stand_in.MalformedSetting,
         stand_in.PortTaken,
         rehearsing.RehearsalSilent,
+        FeedRefused,
     )
 
 
@@ -46,6 +54,43 @@ def main() -> None:
 
 for command in site_commands.COMMANDS:
     main.add_command(command)
+
+
+@site_commands.essay.command("import")
+@click.argument("feed")
+@click.option("--voice", "voice_name", required=True, help="Whose words they are: a model's, and nobody else's.")
+@click.option("--parents", default="", help="Sites that may frame their letters: origins, with blanks between them.")
+@click.option("--dry-run", is_flag=True, help="Say what would be added, and change nothing.")
+@site_commands.as_json
+def essay_import(feed: str, voice_name: str, parents: str, dry_run: bool, as_json: bool) -> None:
+    """Add the essays in FEED, an RSS or Atom file or its http(s) address: they wait at the gate for a person.
+
+    Each keeps the address it was first published at, and one that is here already is left. Exits with 1 if any was
+    refused, or if there are more than are added at once.
+    """
+    # Imported here: no other command needs what calls outside.
+    from workers import bringing
+
+    try:
+        allowed = settings.origins(parents)
+    except ValueError as wrong:
+        raise click.UsageError(f"--parents {wrong}.") from None
+
+    def progress(entries: Sequence[Entry]) -> Iterator[Entry]:
+        with click.progressbar(entries, label="Reading", file=sys.stderr) as shown:
+            yield from shown
+
+    with site_commands.opened() as site:
+        brought = bringing.bring_in(site, feed, voice=voice_name, parents=allowed, dry_run=dry_run, progress=progress)
+    if as_json:
+        entries = [asdict(each) for each in brought.reported]
+        click.echo(json.dumps({"dry_run": dry_run, "entries": entries, "left": brought.left}, indent=2))
+    for each in [] if as_json else brought.reported:
+        click.echo(site_commands.on_a_terminal(_told(each, voice_name, dry_run)))
+    if brought.left and not as_json:
+        click.echo(f"{brought.left} more are new. Run it again for them.", err=True)
+    if brought.left or any(each.outcome is Outcome.REFUSED for each in brought.reported):
+        sys.exit(1)
 
 
 @main.command("serve")
@@ -93,12 +138,17 @@ def web_command() -> None:
 
 
 @main.command("worker")
-def worker_command() -> None:
-    """Ask the model for what waits. The only part that is given its key."""
+@click.option(
+    "--queue",
+    type=click.Choice(["sittings", "post"]),
+    help="Do only what asks the model, or only the rest: mail, pages, the sweep. Both, unless it is said.",
+)
+def worker_command(queue: str | None) -> None:
+    """Ask the model for what waits, and do what else waits. The only part that is given the model's key."""
     asked = settings.load(WorkerSettings)
     with site_commands.opened():
         pass
-    needs_one = asked.rehearses and asked.rehearsal_url is None
+    needs_one = queue != "post" and asked.rehearses and asked.rehearsal_url is None
     with rehearsing.started() if needs_one else nullcontext(asked.rehearsal_url) as url:
         # Imported here: the SDK takes a second to load, which no other command should wait for.
         from workers import jobs, worker
@@ -106,7 +156,7 @@ def worker_command() -> None:
         # The SDK asks a proxy for loopback addresses too, unless it is told not to.
         os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1", "localhost")))
         jobs.ask_at(url)
-        worker.work(asked.redis)
+        worker.work(asked.redis, {"sittings": [queues.QUEUE], "post": [queues.POST]}.get(queue or "", _BOTH))
 
 
 @main.command("cron")
@@ -141,6 +191,19 @@ def doctor_command(as_json: bool) -> None:
         click.echo(f"{finding.state:7} {finding.what}: {finding.told}")
     if any(finding.state == "broken" for finding in found):
         sys.exit(1)
+
+
+def _told(each: Reported, voice: str, dry_run: bool) -> str:
+    title = " ".join(each.title.split())[:100] or each.link
+    if each.outcome is Outcome.REFUSED:
+        return f"refused        {title}: {each.why}"
+    if each.outcome is Outcome.THERE_ALREADY:
+        return f"there already  {title}"
+    where = f"would be /essays/{each.slug}" if dry_run else f"/essays/{each.slug}, submission {each.submission_id}"
+    notes = [*each.left_out]
+    if each.author and each.author.casefold() != voice.casefold():
+        notes.append(f"the feed says it is by {each.author}")
+    return f"added          {title}: {where}" + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def _tell_addresses(asked: WorkerSettings) -> None:

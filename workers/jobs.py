@@ -8,11 +8,27 @@ from functools import cache
 
 from redis.exceptions import RedisError
 
-from bridge import accounts, batches, checkpoints, erasure, outbox, queues, replies, settings, signals, told, voices
+from bridge import (
+    accounts,
+    admission,
+    batches,
+    checkpoints,
+    erasure,
+    mentions,
+    outbox,
+    queues,
+    replies,
+    retention,
+    settings,
+    shelf,
+    signals,
+    told,
+    voices,
+)
 from bridge.records import Voice
 from bridge.site import Site, open_site
 from moderation import gate, takedowns
-from workers import batching, endpoints, posting, screening, sitting
+from workers import batching, endpoints, mentioning, posting, screening, sitting
 from workers.claude import Claude
 from workers.pace import Bounds, Pace
 from workers.settings import WorkerSettings
@@ -48,6 +64,7 @@ def answer_essay(essay_id: int) -> str:
                 await pace.close()
 
     done = asyncio.run(sit())
+    shelf.bring_up_to_date(site, essay_id)
     # What is left goes to the end of the queue, behind the other essays.
     if done != sitting.NOTHING and sitting.is_left(site, essay_id):
         site.nudges.nudge(essay_id)
@@ -57,7 +74,7 @@ def answer_essay(essay_id: int) -> str:
 def sweep() -> str:
     """Find what was forgotten: claims that outlived their worker, nudges that were lost, proposals that lapsed.
 
-    What was erased leaves the disk too (`bridge.erasure`).
+    What is kept no longer goes (`bridge.retention`), and what was erased leaves the disk too (`bridge.erasure`).
 
     Twice or halfway dead: each step is its own transaction and finds only what is still to do.
     """
@@ -69,14 +86,21 @@ def sweep() -> str:
     with site.database.reading_sessions() as session:
         waiting = replies.essays_waiting(session)
         away = batches.due(session)
+        old = shelf.out_of_date(session, site.settings)
+        mentioned = mentions.due(session)
     for essay_id in waiting:
         site.nudges.nudge(essay_id)
     for batch_id in away:
         site.nudges.nudge_batch(batch_id)
+    for essay_id in old:
+        site.nudges.nudge_pages(essay_id)
+    for mention_id in mentioned:
+        site.nudges.nudge_mention(mention_id)
     told.tell(site)
     with site.database.sessions.begin() as session:
         outbox.forget_words(session)
         accounts.forget_stays(session)
+        admission.renew_keys(session)
         due = outbox.is_any_due(session)
     if due:
         site.nudges.nudge_outgoing()
@@ -84,6 +108,7 @@ def sweep() -> str:
         checkpoints.keep(site)
     except checkpoints.CheckpointRefused as refused:
         log.error("%s", refused)  # noqa: TRY400  (It says what a person is to do; where it was raised says nothing.)
+    retention.let_go(site)
     erasure.clean_disk(site)
     return f"{lost} lost claims, {len(lapsed)} lapsed proposals, {len(waiting)} essays nudged"
 
@@ -135,6 +160,24 @@ def fetch_batch(batch_id: int) -> str:
     return asyncio.run(look())
 
 
+def print_pages(essay_id: int) -> str:
+    """Print what is missing or out of date of an essay's stored pages (`bridge.shelf`).
+
+    Twice: the second finds nothing to print. Halfway dead: the sweep finds the rest. No longer wanted: of an essay that
+    is out no more, what is stored is taken away.
+    """
+    return f"{shelf.bring_up_to_date(_site(), essay_id)} pages"
+
+
+def see_to_mention(mention_id: int) -> str:
+    """Look at a page that says it links here, or tell one that an essay links to it (`workers.mentioning`).
+
+    Twice: the second finds it taken, or done. Halfway dead: the sweep finds it when its time is over, and a page may be
+    told twice, which changes nothing there. No longer wanted: what is done or refused is not due.
+    """
+    return mentioning.see_to(_site(), mention_id)
+
+
 def give_back(horse: str) -> None:
     """Let wait again at once what a dead process of this worker claimed; its lease would end within half a minute.
 
@@ -154,7 +197,7 @@ def give_back(horse: str) -> None:
 def nudge_sweep(redis_url: str) -> None:
     """Ask for a sweep now, for a worker that starts: what its predecessor left need not wait for the minute."""
     try:
-        queues.enqueue(queues.queue(queues.connection(redis_url)), "sweep")
+        queues.enqueue(queues.queue(queues.connection(redis_url), queues.POST), "sweep")
     except RedisError as error:
         log.warning("no first sweep: %s", type(error).__name__)
 

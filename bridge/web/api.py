@@ -12,20 +12,17 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import NotFound
 
-from bridge import checkpoints, comments, essays, intake, reports, reviews, thread, transparency
+from bridge import admission, checkpoints, comments, essays, intake, printing, reports, reviews, thread, transparency
 from bridge.admission import Came
 from bridge.comments import Letter
+from bridge.passages import Passage
 from bridge.reviews import Context
-from bridge.thread import PostedComment, PostedReply
 from bridge.web import arriving, shapes
 from bridge.web.access import Access, current_moderator, open_to, site
 from bridge.words import essay_text, essay_title, opening
 from moderation import ledger, reasons
 from moderation.digest import FORMAT
 from moderation.types import Digest, Kind, Rejection, Released, State, Tray
-
-AI_SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""IPTC's term for what a trained model made: how machines are told (DESIGN, promise 8)."""
 
 _REFUSALS: Any = {str(status): shapes.ProblemOut for status in (400, 403, 404, 415, 422, 503)}
 _BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
@@ -41,18 +38,20 @@ def openapi() -> Response:
     return jsonify(current_app.api_doc)  # type: ignore[attr-defined]
 
 
-@api.post("/essays/<slug>/comments", responses={"202": shapes.ReceiptOut, **_REFUSALS})
+@api.post("/essays/<slug>/comments", responses={"202": shapes.ReceiptOut, "429": shapes.ProblemOut, **_REFUSALS})
 @open_to(Access.PUBLIC)
 def create_comment(path: shapes.SlugPath, header: shapes.CommentHeaders, body: shapes.CommentIn) -> Response:
     """Send a comment under an essay. It waits for a person before anybody else sees it."""
-    letter = Letter(body.author, body.body, body.parent, body.wants_reply, body.email)
+    passage = Passage(body.passage.block, body.passage.words) if body.passage is not None else None
+    letter = Letter(body.author, body.body, body.parent, body.wants_reply, body.email, passage)
     receipt = arriving.receive(
         path.slug,
         letter,
         came=Came.API,
         key=header.idempotency_key,
         author_secret=body.author_secret,
-        same_words_once=False,
+        proof=body.proof,
+        to_a_person=body.to_a_person,
     )
     manage_url = f"{site().settings.address}/letters/{receipt.token}"
     told = shapes.ReceiptOut(
@@ -87,7 +86,7 @@ def get_essay(path: shapes.SlugPath) -> Response:
             disclaimer=found.voice.disclaimer,
             closed_at=_time(found.essay.closed_at) if found.essay.closed_at else None,
             closed_why=found.essay.closed_why,
-            **_by_a_model(not found.voice.stand_in),
+            **printing.by_a_model(not found.voice.stand_in),
         )
     )
 
@@ -96,13 +95,14 @@ def get_essay(path: shapes.SlugPath) -> Response:
 @open_to(Access.PUBLIC)
 def get_thread(path: shapes.SlugPath, query: shapes.PageQuery) -> Response:
     """Give an essay's released comments, each with its released reply, oldest first."""
+    # What is stored is answered before the request comes here (`web.stored`): this is for other limits and cursors.
     with site().database.reading_sessions() as session:
         found = essays.published(session, path.slug)
         posted = thread.posted_comments(session, found.essay.id, after=query.cursor, limit=query.limit + 1)
         page = posted[: query.limit]
-        html = intake.html_of(session, _all_words(page))
-    told = [_comment_in_thread(comment, html) for comment in page]
-    return _json(shapes.ThreadOut(comments=told, next=str(page[-1].number) if len(posted) > query.limit else None))
+        following = page[-1].place if len(posted) > query.limit else None
+        told = printing.listed(page, printing.letters(session, found, page), following=following)
+    return Response(printing.as_json(told), mimetype="application/json")
 
 
 @api.get("/comments/<id>", responses={"200": shapes.CommentOut, **_REFUSALS})
@@ -143,15 +143,19 @@ def get_reply(path: shapes.PublicIdPath) -> Response:
             asked_at=_time(reply.asked_at),
             approved_at=_time(reply.words.approved_at),
             disclaimer=essay.voice.disclaimer,
-            **_by_a_model(not reply.rehearsed),
+            **printing.by_a_model(not reply.rehearsed),
         )
     )
 
 
-@api.post("/reports", responses={"201": shapes.ReportReceiptOut, "410": shapes.ProblemOut, **_REFUSALS})
+@api.post(
+    "/reports",
+    responses={"201": shapes.ReportReceiptOut, "410": shapes.ProblemOut, "429": shapes.ProblemOut, **_REFUSALS},
+)
 @open_to(Access.PUBLIC)
 def create_report(body: shapes.ReportIn) -> Response:
     """Report posted words. The desk reads it beside them."""
+    arriving.take(admission.REPORTS)
     token = reports.receive_report(site(), body.of, body.code, body.words)
     told = shapes.ReportReceiptOut(token=token, report_url=f"{site().settings.address}/reports/{token}")
     response = _json(told, 201)
@@ -307,42 +311,6 @@ def _words(words: Released, html: Markup) -> dict[str, Any]:
     }
 
 
-def _by_a_model(by_a_model: bool) -> dict[str, Any]:
-    return {"ai_generated": by_a_model, "digitalSourceType": AI_SOURCE if by_a_model else None}
-
-
-def _all_words(page: list[PostedComment]) -> list[Released]:
-    return [w for c in page for w in (c.words, c.reply.words if c.reply else None) if w is not None]
-
-
-def _comment_in_thread(comment: PostedComment, html: dict[Digest, Markup]) -> shapes.CommentInThread:
-    return shapes.CommentInThread(
-        id=comment.public_id,
-        author=comment.words.author if comment.words else None,
-        html=str(html[comment.words.digest]) if comment.words else None,
-        created_at=_time(comment.posted_at),
-        parent=comment.answers,
-        digest=comment.digest,
-        withdrawn_at=_time(comment.gone.at) if comment.gone else None,
-        reply=_reply_in_thread(comment.reply, html) if comment.reply else None,
-    )
-
-
-def _reply_in_thread(reply: PostedReply, html: dict[Digest, Markup]) -> shapes.ReplyInThread:
-    return shapes.ReplyInThread(
-        id=reply.public_id,
-        html=str(html[reply.words.digest]),
-        voice=reply.voice,
-        author=reply.words.author,
-        digest=reply.words.digest,
-        model=reply.model,
-        rehearsed=reply.rehearsed,
-        asked_at=_time(reply.asked_at),
-        approved_at=_time(reply.words.approved_at),
-        **_by_a_model(not reply.rehearsed),
-    )
-
-
 def _submission(session: Session, context: Context) -> shapes.SubmissionOut:
     pending = context.pending
     return shapes.SubmissionOut(
@@ -414,8 +382,11 @@ def _context(context: Context) -> dict[str, Any]:
         },
         "voice": context.voice.name,
         "answers": None,
+        "passage": None,
         "generation": None,
     }
+    if context.comment is not None and context.comment.passage is not None:
+        told["passage"] = {"block": context.comment.passage_block, "words": context.comment.passage}
     if context.answers is not None:
         above = context.answers
         told["answers"] = {"kind": above.kind.value, "author": above.author, "body": above.body, "digest": above.digest}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from flask import Flask, Response, jsonify, make_response, render_template, request
+from flask import Flask, Response, current_app, jsonify, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
 from pydantic import ValidationError
@@ -13,8 +13,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from bridge import calls, comments, db, essays, reports, thread, voices, words
-from bridge.web.access import site
+from bridge import admission, calls, comments, db, essays, language, links, passages, reports, thread, voices, words
+from bridge.language import N_
+from bridge.web.access import may_be_framed, site
 from moderation import errors
 from moderation.release import standing
 
@@ -22,12 +23,17 @@ log = logging.getLogger(__name__)
 
 _STATUS: dict[type[Exception], int] = {
     essays.NoSuchEssay: 404,
+    links.NoSuchLink: 404,
     essays.EssayGone: 410,
     calls.NoSuchCall: 404,
     comments.NoSuchComment: 404,
     comments.CommentRefused: 422,
     comments.DecidedMeanwhile: 409,
     comments.EssayClosed: 403,
+    admission.TooOften: 429,
+    admission.NobodyToAsk: 429,
+    admission.NetworkBlocked: 403,
+    passages.PassageRefused: 422,
     thread.NotPublic: 404,
     thread.TakenBack: 410,
     reports.NoSuchReport: 404,
@@ -45,19 +51,20 @@ _STATUS: dict[type[Exception], int] = {
     errors.Refused: 409,
 }
 _SENTENCES = {
-    400: "This request could not be read.",
-    403: "This is not open to you.",
-    404: "There is nothing at this address.",
-    405: "This address does not take that kind of request.",
-    413: "This is too large to be taken. A letter has 5,000 characters at most.",
+    400: N_("This request could not be read."),
+    403: N_("This is not open to you."),
+    404: N_("There is nothing at this address."),
+    405: N_("This address does not take that kind of request."),
+    413: N_("This is too large to be taken. A letter has 5,000 characters at most."),
     415: "The body must be JSON, sent as application/json.",
-    500: "Something went wrong here. What you sent before is safe.",
+    500: N_("Something went wrong here. What you sent before is safe."),
 }
 """What a refusal of the framework is called where it gives no reason of its own."""
 _FIELD: dict[type[Exception], str] = {
     comments.NothingToReplyTo: "parent",
     comments.NotAnAddress: "email",
     comments.SecretRefused: "author_secret",
+    passages.PassageRefused: "passage",
     errors.UnknownReasonCode: "reason_code",
     errors.ReasonTooShort: "reason",
     errors.ReasonTooLong: "reason",
@@ -74,6 +81,11 @@ def register(app: Flask) -> None:
     app.register_error_handler(PoolTimeout, _database_busy)
     app.register_error_handler(RecursionError, _too_deep)
     app.register_error_handler(errors.NotWhatWasReviewed, _not_what_was_reviewed)
+
+
+def status_of(refused: Exception) -> int:
+    """Return the status that a refusal is answered with, where a view answers it itself."""
+    return next((_STATUS[kind] for kind in type(refused).__mro__ if kind in _STATUS), 500)
 
 
 def problem(status: int, title: str, **more: Any) -> Response:
@@ -95,14 +107,20 @@ def invalid(refused: ValidationError) -> Response:
 
 def _handler(status: int) -> Any:
     def handle(refused: Exception) -> ResponseReturnValue:
-        return _answer(status, str(refused), refused)
+        response = make_response(_answer(status, str(refused), refused))
+        if (wait := getattr(refused, "retry_after", None)) is not None:
+            response.headers["Retry-After"] = str(wait)
+        return response
 
     return handle
 
 
 def _answer(status: int, sentence: str, refused: Exception) -> ResponseReturnValue:
     if not request.path.startswith("/api/"):
-        return render_template("refused.html", status=status, sentence=sentence, refused=refused), status
+        said = language.worded(refused, sentence)
+        framed = request.endpoint is not None and may_be_framed(current_app, request.endpoint)
+        page = render_template("refused.html", status=status, sentence=said, refused=refused, framed=framed, others=[])
+        return page, status
     more: dict[str, Any] = {}
     field = refused.field if isinstance(refused, words.WordsRefused) else _FIELD.get(type(refused))
     if field is not None:
@@ -126,6 +144,9 @@ def _answer(status: int, sentence: str, refused: Exception) -> ResponseReturnVal
         more["least_characters"] = refused.needed
     if isinstance(refused, thread.TakenBack | essays.EssayGone):
         more |= {"withdrawn_at": refused.gone.at.isoformat(), "author": None, "html": None}
+    if isinstance(refused, admission.NotAdmitted):
+        more |= {"retry_after": refused.retry_after, "may_ask_a_person": refused.may_ask_a_person}
+        more["contact"] = site().settings.contact
     if isinstance(refused, comments.EssayClosed):
         more["why"] = refused.why
     return problem(status, sentence, **more)
@@ -157,7 +178,7 @@ def _database_busy(refused: OperationalError | PoolTimeout) -> ResponseReturnVal
     if isinstance(refused, OperationalError) and not (db.is_busy(refused) or _is_out_of_reach(refused)):
         raise refused
     log.warning("database busy: %s", type(getattr(refused, "orig", refused)).__name__)
-    sentence = "The records cannot be reached just now. Nothing was changed; please send it again in a moment."
+    sentence = N_("The records cannot be reached just now. Nothing was changed; please send it again in a moment.")
     response = make_response(_answer(503, sentence, refused))
     response.headers["Retry-After"] = "5"
     return response

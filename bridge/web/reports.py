@@ -5,7 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from bridge import intake, reports
+from bridge import admission, intake, reports
+from bridge.web import arriving
 from bridge.web.access import Access, current_moderator, open_to, site
 from bridge.words import NOTE_LENGTH, WordsRefused, essay_title
 from moderation import reasons
@@ -36,9 +37,12 @@ def create_report() -> ResponseReturnValue:
     """Receive a report."""
     of = request.form.get("of", "")
     try:
+        arriving.take(admission.REPORTS)
         token = reports.receive_report(site(), of, request.form.get("code", ""), request.form.get("words"))
     except (UnknownReasonCode, WordsRefused) as refused:
         return _form(of, refused=refused), 422
+    except admission.NothingMoreNow as refused:
+        return _form(of, refused=refused), 429, {"Retry-After": str(refused.retry_after)}
     return redirect(url_for("reports.report", token=token), 303)
 
 

@@ -33,6 +33,15 @@ class Addressed(BaseModel):
     """Something in the address."""
 
 
+class PassageIn(In):
+    """The words of the essay that a comment is about."""
+
+    block: int = Field(
+        description="In which of the outermost elements of the essay's `html` they stand, from 0.", ge=0, le=LARGEST
+    )
+    words: Readable = Field(description="As shown there, every white space one blank; 1 to 500 characters.")
+
+
 class CommentIn(In):
     """A comment. Its words are checked when they are normalised, with the same answer as a form's."""
 
@@ -41,7 +50,15 @@ class CommentIn(In):
     email: Readable | None = Field(None, description="Optional; never shown.", max_length=320)
     parent: PublicId | None = Field(None, description="The id of a released reply that this answers.")
     wants_reply: bool = Field(True, description="Whether the voice is asked for an answer.")
+    passage: PassageIn | None = Field(None, description="The words of the essay that it is about; else the whole.")
     author_secret: Readable | None = Field(None, description="From an earlier receipt, to stay the same author.")
+    proof: Readable | None = Field(
+        None,
+        description="The solution of the `challenge` in /essays/{slug}/form-token (ALTCHA, version 2), in base64. "
+        "Without it fewer letters are taken.",
+        max_length=4096,
+    )
+    to_a_person: bool = Field(False, description="Once refused with 403 or 429: that a person looks all the same.")
 
 
 class CommentHeaders(BaseModel):
@@ -106,6 +123,13 @@ class ReplyInThread(BaseModel):
     digital_source_type: str | None = Field(alias="digitalSourceType")
 
 
+class PassageOut(BaseModel):
+    """The words of the essay that a comment is about, and in which block of its text they stand, from 0."""
+
+    block: int
+    words: str
+
+
 class CommentInThread(BaseModel):
     """A released comment, or the tombstone of one."""
 
@@ -116,6 +140,7 @@ class CommentInThread(BaseModel):
     parent: str | None
     digest: str
     withdrawn_at: str | None
+    passage: PassageOut | None = Field(description="The words of the essay that it is about; null: the whole.")
     reply: ReplyInThread | None
 
 

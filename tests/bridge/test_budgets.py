@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 from ground.house import sent
+from ground.postbag import READER, confirmed
 from ground.workshop import MODEL, ScriptedModel, Workshop, message
 from sqlalchemy import update
 from sqlalchemy.orm import Session
@@ -346,6 +347,18 @@ def test_knows_a_reader_under_every_essay(workshop: Workshop) -> None:
     ended(workshop, one, one.claimed[0], call(workshop, one, one.claimed[0]))
     with pytest.raises(BudgetSpent, match="this reader"):
         call(workshop, two, two.claimed[0])
+
+
+def test_knows_a_reader_by_their_confirmed_address(workshop: Workshop) -> None:
+    for number in range(2):
+        workshop.asked(f"Number {number}.", email=READER)
+    confirmed(workshop.site)
+    bound(workshop, replies_a_reader=1)
+    sitting = begun(workshop)
+    first, second = sitting.claimed
+    ended(workshop, sitting, first, call(workshop, sitting, first))
+    with pytest.raises(BudgetSpent, match="this reader"):
+        call(workshop, sitting, second)
 
 
 def test_bounds_what_may_be_answered_under_one_essay_in_a_day(

@@ -256,6 +256,18 @@ def test_leaves_a_new_voice_room_to_think_unless_told_how_much(bare: Path) -> No
     assert "requests  none yet" in told("voice", "show", "Understudy").splitlines()
 
 
+def test_sets_what_readers_are_told_of_a_voice(kept: House, bare: Path) -> None:
+    def about() -> str | None:
+        with kept.site.database.reading_sessions() as session:
+            return voices.named(session, "Test Voice").about
+
+    assert "/voices/test-voice" in told("voice", "set", "Test Voice", "--about", "It liked long sentences.")
+    assert about() == "It liked long sentences."
+    assert "at most 4,000 characters" in refused("voice", "set", "Test Voice", "--about", "x" * 4_001)
+    told("voice", "set", "Test Voice", "--about", "none")
+    assert about() is None
+
+
 def test_refuses_what_a_voice_cannot_be_set_to(kept: House, bare: Path) -> None:
     change = ("voice", "set", "Test Voice")
     before = kept.contents()
@@ -549,3 +561,69 @@ def test_erases_every_letter_of_an_address(kept: House) -> None:
     assert comments.held(kept.site, sent.public_id).standing.erased_at is not None
     assert "No letter came with this address" in told("erase", address, "--yes")
     assert "holds" in told("ledger", "verify")
+
+
+def test_lists_what_would_be_erased_and_erases_nothing(kept: House) -> None:
+    sent, _ = kept.exchange("I am Rhododendron.", email="rhododendron@reader.example")
+    before = kept.contents()
+    listed = told("erase", "rhododendron@reader.example", "--dry-run")
+    assert f"{sent.public_id}  " in listed
+    assert "1 letter and the address would be erased. Nothing was changed." in listed
+    assert "Rhododendron" not in listed
+    as_json = json.loads(told("erase", "rhododendron@reader.example", "--dry-run", "--json"))
+    assert [(each["public_id"], each["has_answer"]) for each in as_json["letters"]] == [(sent.public_id, True)]
+    assert "No letter came" in told("erase", "other@reader.example", "--dry-run")
+    assert kept.contents() == before
+    erased = json.loads(told("erase", "rhododendron@reader.example", "--yes", "--json"))
+    assert erased == {"letters": 1, "answers": 1, "to_reread": 0, "off_the_disk": True}
+    assert json.loads(told("erase", "rhododendron@reader.example", "--yes", "--json"))["letters"] == 0
+
+
+def test_exports_what_is_kept_about_an_address(kept: House, bare: Path) -> None:
+    kept.send("I am Rhododendron.", email="rhododendron@reader.example")
+    before = kept.contents()
+    whole = json.loads(told("export", "Rhododendron@reader.example"))
+    assert whole["letters"][0]["versions"][0]["words"] == "I am Rhododendron."
+    file = bare / "taken.json"
+    told("export", "rhododendron@reader.example", "--output", str(file))
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert json.loads(file.read_text())["letters"] == whole["letters"]
+    assert "cannot be written" in refused("export", "rhododendron@reader.example", "--output", str(file))
+    assert "Nothing is kept" in refused("export", "other@reader.example")
+    assert "cannot be an e-mail address" in refused("export", "rhododendron")
+    assert kept.contents() == before
+
+
+def test_counts_what_there_is(kept: House) -> None:
+    kept.exchange("Posted and answered.", "An answer.")
+    kept.reject(kept.send("Rejected.").public_id, code="spam")
+    kept.send("Waits.")
+    counted = json.loads(told("stats", "--json"))
+    assert {state: count for state, count in counted["letters"].items() if count} == {
+        "pending": 1,
+        "approved": 1,
+        "rejected": 1,
+    }
+    assert (counted["answers"]["approved"], counted["requests"]["answered"], counted["calls"]) == (1, 1, 1)
+    assert "Letters: 1 pending, 1 approved, 1 rejected." in told("stats")
+
+
+def test_exports_what_is_posted_and_no_other_word(kept: House) -> None:
+    sent, reply = kept.exchange("Posted.", "An answer.", email="rhododendron@reader.example")
+    back = kept.post("Taken back.")
+    comments.take_back(kept.site, back.public_id)
+    kept.send("Waits.")
+    kept.post("Waits for its answer.")
+    kept.answer("A pending answer.")
+    before = kept.contents()
+    lines = [json.loads(line) for line in told("export").splitlines()]
+    assert [(each["kind"], each["id"]) for each in lines[:3]] == [
+        ("essay", SLUG),
+        ("comment", sent.public_id),
+        ("reply", reply),
+    ]
+    assert [each["body"] for each in lines[1:]] == ["Posted.", "An answer.", "Waits for its answer."]
+    assert [each["in_reply_to"] for each in lines[:3]] == [None, SLUG, sent.public_id]
+    assert lines[2]["ai_generated"]
+    assert "rhododendron" not in json.dumps(lines)
+    assert kept.contents() == before

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from ground.house import sent
+from ground.postbag import READER, confirmed
 from ground.workshop import ScriptedModel, Workshop, message, quoted
 from sqlalchemy import select
 
@@ -160,3 +161,19 @@ def test_changes_nothing_in_the_structure_by_what_a_sibling_demands(workshop: Wo
     workshop.asked("Now?")
     request = request_under(workshop)
     assert [tag for tag, _, _ in quoted(request)] == ["essay", "comment", "your_reply", "comment_to_answer"]
+
+
+def test_knows_a_reader_by_their_confirmed_address_and_by_no_other(workshop: Workshop) -> None:
+    answered(workshop, "Under the first essay.", email=READER)
+    answered(workshop, "Somebody else's.", email="somebody@letters.example")
+    other = workshop.essay("# Another\n\nMore.")
+    workshop.asked("Do you remember me?", essay_id=other, email=READER)
+
+    def earlier() -> str:
+        return json.dumps(request_under(workshop, other)["messages"])
+
+    assert "Under the first essay." not in earlier()
+    confirmed(workshop.site)
+    assert "Under the first essay." in earlier()
+    assert "Somebody else's." not in earlier()
+    assert READER not in earlier()

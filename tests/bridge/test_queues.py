@@ -54,7 +54,8 @@ def test_enqueues_a_sitting_by_name_with_an_id_and_no_more(served: str, redis: R
 
 def test_enqueues_the_sending_of_what_goes_out(served: str, redis: Redis) -> None:
     RedisNudges(served).nudge_outgoing()
-    (job_id,) = queues.queue(redis).job_ids
+    assert queues.queue(redis).job_ids == []
+    (job_id,) = queues.queue(redis, queues.POST).job_ids
     job = Job.fetch(job_id, connection=redis, serializer=JSONSerializer)
     assert (job.func_name, list(job.args), job.description) == ("workers.jobs.send_outgoing", [], "send_outgoing")
 
@@ -64,6 +65,24 @@ def test_enqueues_a_look_at_a_batch(served: str, redis: Redis) -> None:
     (job_id,) = queues.queue(redis).job_ids
     job = Job.fetch(job_id, connection=redis, serializer=JSONSerializer)
     assert (job.func_name, list(job.args), job.description) == ("workers.jobs.fetch_batch", [7], "fetch_batch")
+
+
+def test_lets_nothing_but_what_asks_a_model_wait_where_sittings_do(served: str, redis: Redis) -> None:
+    nudges = RedisNudges(served)
+    nudges.nudge_outgoing()
+    for one_by_id in (nudges.nudge, nudges.nudge_screening, nudges.nudge_looking_again, nudges.nudge_batch):
+        one_by_id(7)
+    for one_by_id in (nudges.nudge_pages, nudges.nudge_mention):
+        one_by_id(7)
+    waiting = {
+        name: {
+            Job.fetch(each, connection=redis, serializer=JSONSerializer).func_name
+            for each in queues.queue(redis, name).job_ids
+        }
+        for name in (queues.QUEUE, queues.POST)
+    }
+    assert waiting[queues.QUEUE] == {queues.JOBS[name] for name in queues.ASKS}
+    assert waiting[queues.POST] == {queues.JOBS[name] for name in set(queues.JOBS) - queues.ASKS - {"sweep"}}
 
 
 def test_enqueues_nothing_that_is_not_on_the_list(redis: Redis) -> None:

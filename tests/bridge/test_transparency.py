@@ -114,8 +114,8 @@ def test_keeps_the_numbers_a_few_minutes_and_no_word(house: House, monkeypatch: 
         (3600, "60 min"),
         (7200, "2 h"),
         (172_799, "48 h"),
-        (200_000, "2 days"),
-        (864_000, "10 days"),
+        (200_000, "2 d"),
+        (864_000, "10 d"),
     ],
 )
 def test_says_how_long_it_took(seconds: float | None, said: str) -> None:

@@ -38,7 +38,7 @@ class Workshop:
     """One installation; what happens in it is done by the site's own functions."""
 
     def __init__(self, database: Database, data: Path, *, nudges: Nudges | None = None, **voice: Any) -> None:
-        chosen = Settings(_env_file=None, emeritus_data=data, secret_key=SECRET)  # type: ignore[call-arg]
+        chosen = Settings(_env_file=None, emeritus_data=data, secret_key=SECRET, rate_limits="off")  # type: ignore[call-arg]
         self.site = Site(chosen, database, nudges or NoNudges(), Keys(SECRET), Never())
         self.waits: list[float] = []
         """The waits of all sittings, in seconds: noted, not waited."""

@@ -26,7 +26,7 @@ SWEEP_AND_LEASE = 150
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    started = Installation(tmp_path_factory.mktemp("misfortunes"), {"REHEARSAL_LATENCY": "1"})
+    started = Installation(tmp_path_factory.mktemp("misfortunes"), {"REHEARSAL_LATENCY": "1", "RATE_LIMITS": "off"})
     started.start()
     try:
         started.admit_moderator()
@@ -55,8 +55,8 @@ def every_letter(mark: str) -> Counter[str]:
 
 
 def the_worker(slow: Installation) -> psutil.Process | None:
-    """Return the worker itself, without its horses; None while it is being started again."""
-    found = slow.processes("workers.cli worker")
+    """Return the worker of sittings itself, without its horses; None while it is being started again."""
+    found = slow.processes("workers.cli worker --queue sittings")
     parents = {each.pid: each.parent() for each in found}
     return next((each for each in found if parents[each.pid] not in found), None)
 
@@ -112,8 +112,8 @@ def test_answers_all_that_waited_when_the_queue_was_emptied(slow: Installation) 
     assert requests(slow)["waiting"] == LETTERS
     for _ in range(2):
         with slow.redis() as redis:
-            queues.enqueue(queues.queue(redis), "sweep")
-            wait_for(lambda: not redis.llen(f"rq:queue:{queues.QUEUE}"), "the sweep to be taken")
+            queues.enqueue(queues.queue(redis, queues.POST), "sweep")
+            wait_for(lambda: not redis.llen(f"rq:queue:{queues.POST}"), "the sweep to be taken")
     wait_for(lambda: answered(slow, mark) == every_letter(mark), "twenty answers")
     assert requests(slow) == {"answered": before + LETTERS}
 

@@ -17,6 +17,8 @@ from workers.settings import WorkerSettings
 
 KEY = "sk-ant-KEY-CANARY"
 VOICE = "voice Test Voice"
+OWN_WORDS = ("privacy", "imprint", "contact")
+"""What a site that is just set up has none of."""
 
 
 def examined(database_url: str, tmp_path: Path, **given: object) -> dict[str, Finding]:
@@ -48,7 +50,8 @@ def test_finds_everything_well(sqlite_url: str, tmp_path: Path, valkey_url: str)
             site_url="https://letters.example.org",
         )
         [call] = stage.calls
-    assert set(found) == {"database", "Redis", "mail", VOICE}
+    assert set(found) == {"database", "Redis", "mail", *OWN_WORDS, VOICE}
+    assert {found.pop(what).state for what in OWN_WORDS} == {"note"}
     mail = found.pop("mail")
     assert mail == Finding(
         "mail", "note", f"No SMTP_URL: each mail becomes a file in {tmp_path / 'mail'}, and nobody is sent one."
@@ -67,7 +70,7 @@ def test_finds_everything_well(sqlite_url: str, tmp_path: Path, valkey_url: str)
 @pytest.mark.usefixtures("workshop")
 def test_says_that_it_rehearses_without_a_key(sqlite_url: str, tmp_path: Path, valkey_url: str) -> None:
     found = examined(sqlite_url, tmp_path, redis_url=valkey_url)
-    assert set(found) == {"database", "Redis", "mail", VOICE}
+    assert set(found) == {"database", "Redis", "mail", *OWN_WORDS, VOICE}
     assert found[VOICE] == Finding(VOICE, "note", "No key: rehearsal, replies are marked.")
 
 
@@ -123,7 +126,7 @@ def test_says_that_there_is_no_database_yet(tmp_path: Path, valkey_url: str) -> 
     assert found["database"] == Finding("database", "broken", "There is no database yet. Run `emeritus migrate` first.")
     assert not (tmp_path / "nothing.db").exists()
     assert found["key"].state == "well"
-    assert set(found) == {"database", "Redis", "mail", "key"}
+    assert set(found) == {"database", "Redis", "mail", *OWN_WORDS, "key"}
 
 
 def test_says_that_the_database_cannot_be_reached(tmp_path: Path, valkey_url: str) -> None:
@@ -213,3 +216,20 @@ def test_says_what_the_smallest_call_cost(workshop: Workshop, sqlite_url: str, t
     with standing_in(lambda _: as_json(message("I", stop="max_tokens"))) as api:
         found = examined(sqlite_url, tmp_path, redis_url=valkey_url, anthropic_api_key=KEY, anthropic_base_url=api.url)
     assert found[VOICE] == Finding(VOICE, "well", f"{MODEL} answers (1010 tokens, $0.01575).")
+
+
+@pytest.mark.usefixtures("workshop")
+def test_says_what_of_the_operators_own_words_is_missing(sqlite_url: str, tmp_path: Path, valkey_url: str) -> None:
+    (tmp_path / "imprint.md").write_text("A street, a city.")
+    found = examined(
+        sqlite_url,
+        tmp_path,
+        redis_url=valkey_url,
+        imprint_text=tmp_path / "imprint.md",
+        privacy_text=tmp_path / "nowhere.md",
+        contact="desk@letters.example",
+    )
+    assert found["imprint"].state == "well"
+    assert found["privacy"].state == "broken"
+    assert "nowhere.md cannot be read" in found["privacy"].told
+    assert "contact" not in found

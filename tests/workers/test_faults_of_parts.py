@@ -113,7 +113,8 @@ class Queue:
 
     def taken(self) -> list[list[Any]]:
         """Take all jobs out of the queue; return each one's name, instance, arguments and named arguments."""
-        ids = [each.decode() for each in self.redis.lrange(f"rq:queue:{queues.QUEUE}", 0, -1)]
+        names = (queues.QUEUE, queues.POST)
+        ids = [each.decode() for name in names for each in self.redis.lrange(f"rq:queue:{name}", 0, -1)]
         told = [json.loads(zlib.decompress(self.redis.hget(f"rq:job:{each}", "data") or b"")) for each in ids]
         self.redis.flushall()
         return told
@@ -170,6 +171,7 @@ def reader_of(workshop: Workshop, queue: Queue) -> tuple[FlaskClient, str]:
         emeritus_data=workshop.site.settings.data,
         secret_key=SECRET,
         redis_url=queue.url,
+        rate_limits="off",
     )
     site = Site(chosen, workshop.site.database, queues.RedisNudges(queue.url), workshop.site.keys, workshop.site.chance)
     workshop.site = site
@@ -401,7 +403,7 @@ from bridge.site import Site
 from workers import sitting
 
 folder = Path({folder!r})
-settings = Settings(_env_file=None, emeritus_data=folder, secret_key=SECRET)
+settings = Settings(_env_file=None, emeritus_data=folder, secret_key=SECRET, rate_limits="off")
 site = Site(settings, db.connect({url!r}), NoNudges(), Keys(SECRET))
 client = create_app(site).test_client()
 told = {{"waits": 0, "raised": None}}

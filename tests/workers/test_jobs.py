@@ -11,11 +11,12 @@ from ground.workshop import MODEL, NAME, SECRET, ScriptedModel, Workshop
 from redis import Redis
 from sqlalchemy import text
 
-from bridge import accounts, checkpoints, outbox, queues, replies
+from bridge import accounts, checkpoints, mentions, outbox, queues, replies
 from bridge.model import PassingTrouble
-from bridge.records import Voice
+from bridge.records import UsedLink, Voice
 from moderation import gate
-from workers import jobs
+from moderation.base import now
+from workers import jobs, outside
 from workers.rehearsal import Rehearsal, running
 from workers.rehearsing import RehearsalSilent
 
@@ -53,9 +54,9 @@ def at_work(
 
 
 def nudged(valkey_url: str) -> list[Any]:
-    """Return what stands in the queue: the function's name, its instance, its arguments."""
+    """Return what stands in the queues: the function's name, its instance, its arguments."""
     with Redis.from_url(valkey_url) as client:
-        ids = client.lrange("rq:queue:emeritus", 0, -1)
+        ids = [each for name in (queues.QUEUE, queues.POST) for each in client.lrange(f"rq:queue:{name}", 0, -1)]
         return [json.loads(zlib.decompress(client.hget(f"rq:job:{i.decode()}", "data"))) for i in ids]
 
 
@@ -294,3 +295,28 @@ def test_has_moderators_told_by_the_sweep(workshop: Workshop, at_work: Callable[
     with workshop.site.database.reading_sessions() as session:
         assert outbox.counts(session)[outbox.OutgoingState.UNSENT] == 1
     assert nudged(valkey_url)[0] == ["workers.jobs.send_outgoing", None, [], {}]
+
+
+# see_to_mention
+
+
+def test_finds_mentions_that_wait(workshop: Workshop, valkey_url: str) -> None:
+    mentions.receive(workshop.site, "https://ann.example/1", "http://localhost:8000/essays/on-rest")
+    jobs.sweep()
+    waiting = queues.queue(queues.connection(valkey_url), queues.POST).get_jobs()
+    assert ("workers.jobs.see_to_mention", [1]) in [(job.func_name, list(job.args)) for job in waiting]
+
+
+def test_sees_to_a_mention(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    mentions.receive(workshop.site, "https://ann.example/1", "http://localhost:8000/essays/on-rest")
+    monkeypatch.setattr(outside, "PUBLIC", outside.Bounds(ports=frozenset()))
+    assert jobs.see_to_mention(1) == "refused"
+    assert jobs.see_to_mention(1) == "nothing to do"
+
+
+def test_lets_go_what_is_kept_no_longer(workshop: Workshop) -> None:
+    with workshop.site.database.sessions.begin() as session:
+        session.add(UsedLink(digest="0" * 64, used_at=now() - timedelta(days=40)))
+    jobs.sweep()
+    with workshop.site.database.reading_sessions() as session:
+        assert session.get(UsedLink, "0" * 64) is None

@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import json
 import logging
-import socket
 import ssl
 import stat
 import subprocess
@@ -12,23 +11,21 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
-from email.message import Message
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword
+from aiosmtpd.smtp import AuthResult, LoginPassword
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from ground.letterbox import Letterbox, listening
 from ground.workshop import SECRET, Workshop
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,48 +44,6 @@ SUBJECT = "A subject-canary, with Wörter"
 TEXT = "Text-canary.\n\n.A line that begins with a dot.\n"
 PASSWORD = "p@ss/word-canary"
 HOOK_SECRET = "hook-secret-canary-0123456789"
-
-
-@dataclass
-class Letterbox:
-    """What a mail server does with what it is given: it says *replies* in order, the last again and again."""
-
-    replies: list[str | None] = field(default_factory=lambda: ["250 OK"])
-    rcpt: str = "250 OK"
-    received: list[Envelope] = field(default_factory=list)
-    port: int = 0
-
-    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Envelope, address: str, _options: Any) -> str:
-        if self.rcpt.startswith("250"):
-            envelope.rcpt_tos.append(address)
-        return self.rcpt
-
-    async def handle_DATA(self, server: Any, _session: Any, envelope: Envelope) -> str:
-        said = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-        self.received.append(envelope)
-        if said is None:
-            server.transport.abort()
-            return "250 never heard"
-        return said
-
-    @property
-    def url(self) -> str:
-        return f"smtp://127.0.0.1:{self.port}"
-
-    def mails(self) -> list[Message]:
-        return [message_from_bytes(cast(bytes, each.content), policy=policy.default) for each in self.received]
-
-
-@contextmanager
-def listening(box: Letterbox, **how: Any) -> Iterator[Letterbox]:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        box.port = taken.getsockname()[1]
-    controller = Controller(box, hostname="127.0.0.1", port=box.port, **how)
-    controller.start()
-    try:
-        yield box
-    finally:
-        controller.stop()
 
 
 @pytest.fixture

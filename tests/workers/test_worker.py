@@ -99,7 +99,8 @@ class Post:
     def drained(self) -> bool:
         """Say whether nothing waits in the queue and nothing is being done."""
         idle = [self.redis.hget(key, "state") in {b"idle", None} for key in self.redis.smembers("rq:workers")]
-        return not self.redis.llen(f"rq:queue:{queues.QUEUE}") and all(idle)
+        waiting = [self.redis.llen(f"rq:queue:{name}") for name in (queues.QUEUE, queues.POST)]
+        return not any(waiting) and all(idle)
 
     def _status(self, job: str) -> str:
         return (self.redis.hget(job, "status") or b"").decode()
@@ -402,7 +403,7 @@ def test_keeps_time_by_a_job_of_the_list(post: Post) -> None:
     url = f"{post.url}?db=4"
     log = post.folder / "cron.log"
     with Redis.from_url(url) as other, process("cron", {**post.environment, "REDIS_URL": url}, log):
-        [job] = until(lambda: other.lrange(f"rq:queue:{queues.QUEUE}", 0, -1))
+        [job] = until(lambda: other.lrange(f"rq:queue:{queues.POST}", 0, -1))
         data = other.hget(f"rq:job:{job.decode()}", "data")
     assert json.loads(zlib.decompress(data or b"")) == ["workers.jobs.sweep", None, [], {}]
 

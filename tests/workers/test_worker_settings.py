@@ -107,8 +107,13 @@ def test_gives_keys_to_no_part_but_the_worker(monkeypatch: pytest.MonkeyPatch, t
     }
     asked = load(monkeypatch, EMERITUS_DATA=str(tmp_path), **secrets)
     parts = {part.name: part.env for part in serve._parts(asked, embedded=True)}
-    assert set(parts) == {"valkey", "worker", "cron", "web"}
+    assert set(parts) == {"valkey", "worker", "post", "cron", "web"}
     assert secrets.items() <= parts.pop("worker").items()
+    # What signs is for the one that sends, too; the keys are not.
+    signs = {"DESK_WEBHOOK_SECRET", "SCREENING_SECRET"}
+    post = parts.pop("post")
+    assert {name for name in secrets if name in post} == signs
+    assert not any(KEY in value for value in post.values())
     for environment in parts.values():
         assert environment["PATH"] == os.environ["PATH"]
         assert not set(secrets) & set(environment)

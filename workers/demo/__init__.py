@@ -8,7 +8,7 @@ from importlib.resources import files
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from bridge import accounts, essays, replies, voices
+from bridge import accounts, essays, replies, shelf, voices
 from bridge.records import Essay, Voice
 from bridge.site import Site
 from bridge.voices import NewVoice
@@ -47,6 +47,7 @@ def seed(site: Site) -> FirstSignIn | None:
             waiting = pending(session, added.submission_id)
             assert waiting is not None  # It was submitted in this transaction.
             gate.approve(session, added.submission_id, moderator=moderator, seen=waiting.digest)
+            shelf.essay_changed(session, site.settings, added.id)
     return FirstSignIn(EMAIL, password)
 
 
@@ -60,6 +61,7 @@ def remove(site: Site) -> int:
         for essay in _released(session):
             gate.withdraw(session, essay.submission_id, by="operator")
             replies.essay_is_gone(session, essay.id)
+            shelf.essay_changed(session, site.settings, essay.id)
             taken_back += 1
         if any(email == EMAIL for email, _ in accounts.everyone(session)):
             accounts.deactivate(session, EMAIL)

@@ -237,7 +237,7 @@ def test_gives_a_thread_with_replies_tombstones_and_parents_oldest_first(house: 
     told = get(client, f"/essays/{SLUG}/thread")
     assert told["next"] is None
     one, three, tombstone, last = told["comments"]
-    assert set(one) == {"id", "author", "html", "created_at", "parent", "digest", "withdrawn_at", "reply"}
+    assert set(one) == {"id", "author", "html", "created_at", "parent", "digest", "withdrawn_at", "passage", "reply"}
     assert (one["id"], one["author"], one["html"], one["digest"]) == (
         first.public_id,
         "Reader",

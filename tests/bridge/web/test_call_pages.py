@@ -133,7 +133,7 @@ def test_tells_readers_that_a_voice_chose_the_letter_itself(house: House, client
     (reply,) = house.answer()
     house.approve(reply)
     seen = text(client.get(f"/replies/{reply}"))
-    assert "Among the letters that waited, by the voice itself" in seen
+    assert "Among the letters that waited, by the model itself" in seen
     for told in (
         "No. The model named here was asked",
         "Asked",

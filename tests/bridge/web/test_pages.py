@@ -1,8 +1,8 @@
 """What readers meet: a letter's way by plain forms, its author's page in every state, and hostile words everywhere."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 
 import pytest
 from flask import Flask
@@ -26,13 +26,28 @@ from ground.house import (
     tree,
 )
 from markupsafe import Markup
-from sqlalchemy import select, update
+from sqlalchemy import update
 from werkzeug.test import TestResponse
 
-from bridge import accounts, checkpoints, comments, essays, markup, reports, voices
-from bridge.records import Comment, RequestState, Voice
+from bridge import (
+    accounts,
+    belongings,
+    checkpoints,
+    comments,
+    correspondents,
+    essays,
+    links,
+    markup,
+    printing,
+    reports,
+    voices,
+    waits,
+)
+from bridge.correspondents import AddressStanding
+from bridge.passages import Passage
+from bridge.records import RequestState, Voice
 from bridge.voices import NewVoice
-from bridge.web import pages
+from bridge.waits import Waits
 from bridge.web.access import Access, declared
 from moderation import base, gate
 from moderation.queue import awaiting_review, pending
@@ -51,154 +66,6 @@ def field(page: TestResponse, name: str) -> str:
     """Return what stands in a field of the page's form for a letter."""
     (found,) = [each for each in tree(page).iter() if each.get("name") == name and each.tag in {"input", "textarea"}]
     return (found.text or "") if found.tag == "textarea" else found.get("value", "")
-
-
-# A letter's way, without JavaScript
-
-
-def test_takes_a_letter_from_the_essays_form_to_its_authors_page(house: House, client: FlaskClient) -> None:
-    essay = client.get(f"/essays/{SLUG}")
-    filled = form(essay, "/comments")
-    assert not {"token", "csrf_token"} & set(filled.fields)
-    preview = filled.submit(client, author="Reader", body=LETTER["body"], preview="yes")
-    assert preview.status_code == 200
-    assert "not sent yet" in text(preview)
-    assert waiting_bodies(house) == []
-    sent = form(preview, "/comments").submit(client)
-    assert sent.status_code == 303
-    assert waiting_bodies(house) == ["Do you\n\ndream?"]
-    page = client.get(sent.location)
-    assert page.status_code == 200
-    assert "Do you" in text(page)
-
-
-def test_shows_the_same_essay_to_everybody(house: House, app: Flask, desk: FlaskClient) -> None:
-    live(house)
-    before = app.test_client()
-    anybody = before.get(f"/essays/{SLUG}").text
-    form(before.post(WRITE, data=LETTER), "/comments").submit(before)
-    assert before.get(f"/essays/{SLUG}").text == anybody
-    assert desk.get(f"/essays/{SLUG}").text == anybody
-
-
-def test_sends_at_once_with_the_token_that_the_module_fetched(house: House, client: FlaskClient) -> None:
-    token = client.get(f"/essays/{SLUG}/form-token").get_json()["token"]
-    assert client.post(WRITE, data=LETTER | {"token": token}).status_code == 303
-    assert len(waiting_bodies(house)) == 1
-
-
-def test_takes_a_double_click_for_one_letter(house: House, client: FlaskClient) -> None:
-    preview = form(client.post(WRITE, data=LETTER), "/comments")
-    first, second = preview.submit(client), preview.submit(client)
-    assert first.location == second.location
-    assert len(waiting_bodies(house)) == 1
-
-
-def test_takes_two_tabs_for_two_letters(house: House, client: FlaskClient) -> None:
-    one, other = (form(client.post(WRITE, data=LETTER | {"body": body}), "/comments") for body in ("One.", "Other."))
-    assert one.submit(client).location != other.submit(client).location
-    assert waiting_bodies(house) == ["One.", "Other."]
-
-
-def test_shows_other_words_once_more_that_come_with_a_token_that_was_used(house: House, client: FlaskClient) -> None:
-    preview = form(client.post(WRITE, data=LETTER), "/comments")
-    preview.submit(client)
-    again = preview.submit(client, body="Something else.")
-    assert again.status_code == 200
-    assert waiting_bodies(house) == ["Do you\n\ndream?"]
-    form(again, "/comments").submit(client)
-    assert waiting_bodies(house) == ["Do you\n\ndream?", "Something else."]
-
-
-@pytest.mark.parametrize("token", ["", "x", "on-rest 1 x.y", "\u00e9"])
-def test_shows_a_letter_once_more_that_comes_without_a_token_of_ours(
-    house: House, client: FlaskClient, token: str
-) -> None:
-    again = client.post(WRITE, data=LETTER | {"token": token})
-    assert (again.status_code, field(again, "body")) == (200, LETTER["body"])
-    assert waiting_bodies(house) == []
-    assert form(again, "/comments").submit(client).status_code == 303
-
-
-def test_shows_a_letter_once_more_whose_token_is_too_old_or_another_essays(
-    house: House, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    house.essay("another")
-    other = client.get("/essays/another/form-token").get_json()["token"]
-    token = client.get(f"/essays/{SLUG}/form-token").get_json()["token"]
-    assert client.post(WRITE, data=LETTER | {"token": other}).status_code == 200
-    later = base.now() + pages.FORM_TOKEN_LIFE + timedelta(seconds=1)
-    monkeypatch.setattr(base, "now", lambda: later)
-    assert client.post(WRITE, data=LETTER | {"token": token}).status_code == 200
-    assert waiting_bodies(house) == []
-
-
-@pytest.mark.parametrize(
-    ("wrong", "told"),
-    [
-        ({"body": "x" * 5001}, "5,001"),
-        ({"body": " "}, "nothing to see"),
-        ({"author": ""}, "nothing to see"),
-        ({"author": "Tеst Vоicе"}, "choose another"),
-        ({"body": "> " * 13 + "deep"}, "within each other"),
-    ],
-)
-@pytest.mark.parametrize("preview", [True, False])
-def test_keeps_the_words_when_something_is_wrong_with_them(
-    house: House, client: FlaskClient, wrong: dict[str, str], told: str, preview: bool
-) -> None:
-    token = client.get(f"/essays/{SLUG}/form-token").get_json()["token"]
-    letter = LETTER | {"no_reply_needed": "yes"} | wrong
-    response = client.post(WRITE, data=letter | ({"preview": "yes"} if preview else {"token": token}))
-    assert response.status_code == 422
-    assert told in text(response)
-    assert field(response, "body").strip() == letter["body"].strip()
-    assert field(response, "author") == letter["author"]
-    assert "no_reply_needed" in form(response, "/comments").fields
-    assert waiting_bodies(house) == []
-
-
-def test_keeps_the_words_when_what_they_answer_is_not_posted(house: House, client: FlaskClient) -> None:
-    preview = form(client.post(WRITE, data=LETTER | {"parent": "0" * 32}), "/comments")
-    response = preview.submit(client)
-    assert response.status_code == 422
-    assert field(response, "body") == LETTER["body"]
-    assert waiting_bodies(house) == []
-
-
-def test_takes_a_letter_in_answer_to_an_answer(house: House, client: FlaskClient) -> None:
-    _, reply = house.exchange()
-    page = client.get(f"/essays/{SLUG}?answering={reply}")
-    preview = form(page, "/comments").submit(client, author="Reader", body="Really?")
-    sent = form(preview, "/comments").submit(client)
-    assert sent.status_code == 303
-    with house.site.database.reading_sessions() as session:
-        assert awaiting_review(session)[0].in_answer_to == house.digest(house.submission(reply))
-
-
-def test_writes_about_the_essay_where_the_answer_is_not_posted(house: House, client: FlaskClient) -> None:
-    house.post()
-    (unreleased,) = house.answer("Not yet to be seen.")
-    page = client.get(f"/essays/{SLUG}?answering={unreleased}")
-    assert page.status_code == 200
-    assert "Not yet to be seen." not in page.text
-    assert "parent" not in form(page, "/comments").fields
-
-
-def test_asks_for_no_answer_where_none_is_needed(house: House, client: FlaskClient) -> None:
-    preview = client.post(WRITE, data=LETTER | {"no_reply_needed": "yes"})
-    assert "no_reply_needed" in form(preview, "/comments").fields
-    form(preview, "/comments").submit(client)
-    with house.site.database.reading_sessions() as session:
-        assert session.scalars(select(Comment.wants_reply)).all() == [False]
-
-
-def test_previews_the_words_as_they_will_be_posted(client: FlaskClient) -> None:
-    preview = client.post(WRITE, data={"author": "Zoe\u0308\u200b", "body": "*yes*\u202e"})
-    assert "<em>yes</em>" in preview.text
-    assert "Zoë" in preview.text
-    assert "\u200b" not in preview.text
-    assert "\u202e" not in preview.text
 
 
 # The author's page
@@ -345,6 +212,45 @@ def test_tells_an_author_how_their_letter_stands(
         assert hidden not in text(page)
 
 
+def test_says_how_long_each_step_usually_takes_or_that_it_cannot_say(
+    house: House, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = house.send()
+    assert text(client.get(f"/letters/{sent.token}")).count("We cannot say yet how long that takes.") == 3
+    measured = Waits(letter=5 * 3600, answer=90, verdict=2 * 86400)
+    monkeypatch.setattr(waits, "usual", lambda site, voice_id: measured)
+    told = text(client.get(f"/letters/{sent.token}"))
+    for span in ("5 hours", "2 minutes", "2 days"):
+        assert f"That usually takes about {span}." in told
+
+
+@pytest.mark.parametrize(
+    ("standing", "told"), [("asked", "confirm it"), ("confirmed", "told by e-mail"), ("stopped", "wants no mail")]
+)
+def test_says_how_the_authors_address_stands(
+    house: House, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, standing: str, told: str
+) -> None:
+    sent = house.send(email="ada@example.org")
+    monkeypatch.setattr(correspondents, "standing", lambda session, comment: AddressStanding(standing))
+    page = client.get(f"/letters/{sent.token}")
+    assert told in text(page)
+    assert "ada@example.org" not in page.text
+
+
+def test_opens_an_authors_page_on_another_device_and_keeps_it_out_of_indexes(house: House, app: Flask) -> None:
+    sent = house.send()
+    page = app.test_client().get(f"/letters/{sent.token}")
+    assert page.status_code == 200
+    assert page.headers["Cache-Control"] == "no-store"
+    assert [each.get("content") for each in tree(page).iter("meta") if each.get("name") == "robots"] == ["noindex"]
+
+
+def test_shows_an_author_the_passage_that_they_wrote_about(house: House, client: FlaskClient) -> None:
+    sent = house.send(passage=Passage(0, "I rest"))
+    (quoted,) = tree(client.get(f"/letters/{sent.token}")).iter("blockquote")
+    assert quoted.text == "I rest"
+
+
 @pytest.mark.parametrize("path", ["/letters/x", "/letters/x/change", "/comments/x", "/replies/x", "/essays/x", "/x"])
 def test_knows_no_page_that_is_not_there(client: FlaskClient, path: str) -> None:
     assert client.get(path).status_code == 404
@@ -387,15 +293,15 @@ def test_goes_on_to_later_letters(house: House, client: FlaskClient, monkeypatch
     while path is not None:
         page = client.get(path)
         found += re.findall(r"letter\d", page.text)
-        later = [each.get("href", "") for each in tree(page).iter("a") if "after=" in each.get("href", "")]
+        later = [each.get("href", "") for each in tree(page).iter("a") if each.get("rel") == "next"]
         path = later[0].partition("#")[0] if later else None
     assert found == [f"letter{number}" for number in range(5)]
 
 
-@pytest.mark.parametrize("after", ["x", "-1", "9" * 30, "²", "٣"])
-def test_takes_a_strange_page_number_for_the_first(house: House, client: FlaskClient, after: str) -> None:
+@pytest.mark.parametrize("page", ["x", "-1", "0", "2", "9" * 30, "²", "٣"])
+def test_has_no_page_of_a_strange_number(house: House, client: FlaskClient, page: str) -> None:
     house.post("The first letter.")
-    assert "The first letter." in client.get(f"/essays/{SLUG}", query_string={"after": after}).text
+    assert client.get(f"/essays/{SLUG}", query_string={"page": page}).status_code == 404
 
 
 def test_answers_that_it_is_well(client: FlaskClient) -> None:
@@ -440,6 +346,8 @@ def test_shows_old_words_by_new_rules_everywhere(
     # Without a new version, what was rendered before is shown; what nobody but its author or the desk sees is fresh.
     assert shown() <= kept
     monkeypatch.setattr(markup, "PIPELINE", f"{markup.PIPELINE}-next")
+    monkeypatch.setattr(printing, "version", lambda settings: "next")
+    house.print()
     assert shown() == set(surfaces(house, lived))
 
 
@@ -459,16 +367,21 @@ def harmless(page: TestResponse | str) -> None:
     html = page if isinstance(page, str) else page.text
     for node in tree(html).iter():
         tag = str(node.tag)
-        assert tag not in {"iframe", "object", "embed", "svg", "math", "img", "base", "style", "audio", "video"}
+        assert tag not in {"iframe", "object", "embed", "svg", "math", "img", "style", "audio", "video"}
+        assert tag != "base" or set(node.attrib) == {"target"}, "addresses would be read from elsewhere"
         for name, value in node.attrib.items():
             assert not name.startswith("on"), (tag, name)
             assert name not in {"style", "srcdoc", "ping", "http-equiv", "formaction"}, (tag, name)
-            if name in {"src", "action"} or (name == "href" and tag == "link"):
+            if tag == "link" and node.get("rel") in {"canonical", "alternate"}:
+                assert re.match(r"(http://localhost:8000)?/(?!/)", value) or name != "href", (tag, name, value)
+            elif name in {"src", "action"} or (name == "href" and tag == "link"):
                 assert re.match(r"/(?!/)", value), (tag, name, value)
             if name == "href":
-                assert re.match(r"(/(?!/)|#|https?://|mailto:)", value), (tag, value)
-        if tag == "script":
-            assert node.get("type") == "module"
+                assert re.match(r"(/(?!/)|#|\?|https?://|mailto:)", value), (tag, value)
+        if tag == "script" and node.get("type") == "application/ld+json":
+            json.loads(node.text or "")  # It says something to machines and runs nothing.
+        elif tag == "script":
+            assert node.get("type") == "module" or node.get("src", "").startswith("/static/theme.js")
             assert not (node.text or "").strip()
     assert "49q$" not in html, "a template ran"
     assert "}q49" not in html, "a template ran"
@@ -512,6 +425,10 @@ def beset(request: pytest.FixtureRequest, house: House) -> tuple[House, Lived, l
     checkpoints.keep(site, at_once=True)
     with site.database.reading_sessions() as session:
         ben = accounts.of_moderator(session, house.ben)
+    with site.database.sessions.begin() as session:
+        address = correspondents.given(session, site.keys, "reader@letters.example", None)
+        confirm, stop = links.to_confirm(session, site.keys, address.id), links.to_stop(session, site.keys, address.id)
+        opens = links.made(session, site.keys, belongings.OPEN, address.id, life=belongings.LIFE)
     lived = Lived(
         comment=sent.public_id,
         reply=reply,
@@ -523,14 +440,18 @@ def beset(request: pytest.FixtureRequest, house: House) -> tuple[House, Lived, l
         pending_reply=proposed,
         posted=house.submission(sent.public_id),
         report=reports.receive_report(site, sent.public_id, "other", hostile),
+        confirm=confirm,
+        stop=stop,
+        belongings=opens,
     )
-    return house, lived, [f"/letters/{told.token}", "/essays/hostile", f"/essays/hostile?answering={reply}"]
+    return house, lived, [f"/letters/{told.token}", "/essays/hostile", f"/essays/hostile/write?answering={reply}"]
 
 
 def everywhere(app: Flask, lived: Lived) -> Iterator[str]:
     for rule in app.url_map.iter_rules():
         if "GET" in (rule.methods or set()) and declared(app, rule.endpoint) is not Access.NOBODY:
-            yield lived.address(rule)
+            # The letter that waits was written under the other essay.
+            yield lived.address(rule).replace(f"/{SLUG}/embed/sent/", "/hostile/embed/sent/")
 
 
 def test_runs_and_fetches_nothing_of_what_people_and_models_write(
@@ -584,7 +505,10 @@ def test_runs_nothing_of_what_a_form_sends_back(house: House, app: Flask, hostil
             at, data={"csrf_token": csrf, "digest": hostile, "reason_code": hostile, "reason": hostile, "told": hostile}
         ),
         client.get("/essays/" + hostile.replace("/", "")),
-        client.get(f"/essays/{SLUG}", query_string={"answering": hostile, "after": hostile}),
+        client.get(f"/essays/{SLUG}", query_string={"page": hostile}),
+        client.get(f"/essays/{SLUG}/write", query_string={"answering": hostile, "about": hostile}),
+        client.post("/preview", data={"body": hostile}),
+        client.post(f"/essays/{SLUG}/embed/comments", data=everything | {"body": hostile, "author": hostile[:80]}),
     ):
         assert response.status_code < 500
         harmless(response)

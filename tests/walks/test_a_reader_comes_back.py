@@ -1,0 +1,180 @@
+"""A reader's two stories, by pages and mail alone: at both widths, light, dark, right to left, and without JavaScript.
+
+One writes a letter, changes it and takes it back. The other one confirms an address, is told by mail, and opens the
+answer by the link in it. Each page on the way is held against axe; the mail goes through a real server.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import EmailMessage
+from itertools import count
+from typing import Literal, cast
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from ground import chromium
+from ground.installation import Installation, wait_for
+from ground.letterbox import Letterbox, listening
+from ground.visiting import WIDTHS, Visit, visit
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+pytestmark = pytest.mark.slow
+
+ESSAY = "/essays/how-to-fold-a-letter"
+LETTER = re.compile(r"/letters/")
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How a reader reads."""
+
+    width: int
+    scheme: Literal["light", "dark"]
+    language: str
+    javascript: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.width}-{self.scheme}-{self.language}{'' if self.javascript else '-no-script'}"
+
+
+WAYS = [
+    How(390, "light", "en"),
+    How(1280, "dark", "de"),
+    How(390, "dark", "ar"),
+    How(1280, "light", "ar"),
+    How(390, "light", "en", javascript=False),
+    How(1280, "dark", "ar", javascript=False),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = chromium.launch(playwright)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def letterbox() -> Iterator[Letterbox]:
+    with listening(Letterbox()) as box:
+        yield box
+
+
+@pytest.fixture(scope="module")
+def mailing(tmp_path_factory: pytest.TempPathFactory, letterbox: Letterbox) -> Iterator[Installation]:
+    """Start an installation that sends its mail to the letterbox."""
+    settings = {"REHEARSAL_LATENCY": "0.05", "RATE_LIMITS": "off", "SMTP_URL": letterbox.url, "GATHERING_SECONDS": "0"}
+    started = Installation(tmp_path_factory.mktemp("mailing"), settings)
+    started.start()
+    try:
+        started.admit_moderator()
+        yield started
+        started.stop()
+    finally:
+        started.destroy()
+
+
+@pytest.fixture(params=WAYS, ids=str)
+def reader(request: pytest.FixtureRequest, browser: Browser, mailing: Installation) -> Iterator[Visit]:
+    """Open a browser that reads in one of the ways; what went wrong in it fails the story."""
+    how: How = request.param
+    visitor = visit(browser, mailing.address, javascript=how.javascript)
+    visitor.page.set_viewport_size(WIDTHS[how.width])
+    visitor.page.emulate_media(color_scheme=how.scheme)
+    visitor.context.set_extra_http_headers({"Accept-Language": how.language})
+    yield visitor
+    visitor.leave()
+
+
+def hold(page: Page) -> None:
+    """Hold a page against axe, and against the width of its window."""
+    found = [(each["id"], [node["html"] for node in each["nodes"]]) for each in Axe().run(page).response["violations"]]
+    assert found == [], page.url
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, page.url
+
+
+def write(page: Page, words: str, **more: str) -> None:
+    """Fill in the form and send it; without its module it is read over first."""
+    page.locator("#body").fill(words)
+    for name, value in {"author": "Ada", **more}.items():
+        page.locator(f"#{name}").fill(value)
+    send = page.locator("[data-send]")
+    try:
+        expect(send).to_be_visible(timeout=3000)
+    except AssertionError:
+        page.locator("[data-preview]").click()
+        hold(page)
+        send = page.locator("main form .primary").first
+    send.click()
+    expect(page).to_have_url(LETTER)
+
+
+def test_writes_a_letter_changes_it_and_takes_it_back(reader: Visit, mailing: Installation) -> None:
+    mark = mailing.mark()
+    page = reader.go(ESSAY)
+    hold(page)
+    write(page, f"A letter to be changed. {mark}")
+    expect(page.locator(".waiting .words")).to_contain_text("A letter to be changed.")
+    hold(page)
+    page.locator("a[href*='/change']").click()
+    hold(page)
+    page.locator("#body").fill(f"Changed, and better. {mark}")
+    page.locator("main form .primary").first.click()
+    expect(page.locator(".waiting .words")).to_contain_text("Changed, and better.")
+    assert [each["body"] for each in mailing.waiting(mark, "comment")] == [f"Changed, and better. {mark}"]
+    page.locator("summary.reject").click()
+    page.locator("form[action*='/withdrawal'] button").click()
+    expect(page.locator(".waiting .words")).to_have_count(0)
+    hold(page)
+    assert mailing.waiting(mark, "comment") == []
+
+
+def test_is_told_by_mail_and_opens_the_answer_by_the_link_in_it(
+    reader: Visit, mailing: Installation, letterbox: Letterbox
+) -> None:
+    mark, address = mailing.mark(), f"ada{next(_numbers)}@letters.example"
+    write(reader.go(ESSAY), f"{mark}: do you keep copies?", email=address)
+    page = reader.page
+    page.goto(link(mail_to(letterbox, address, 1), "/mail/confirm/"))
+    hold(page)
+    page.locator("form[action*='/mail/confirm/'] button").click()
+    hold(page)
+    for kind in ("comment", "reply"):
+        [waits] = wait_for(lambda kind=kind: mailing.waiting(mark, kind), f"a {kind} on the desk")  # type: ignore[misc]
+        assert mailing.approve(waits).status == 201
+    mail_to(letterbox, address, 2)
+    told = mail_to(letterbox, address, 3)
+    for part in ("plain", "html"):
+        assert "REHEARSAL" in text_of(told, part)
+    page.goto(link(told, "/replies/"))
+    expect(page.locator(".answer .label").first).to_have_text("REHEARSAL")
+    expect(page.locator(".answer .words")).to_contain_text(mark)
+    hold(page)
+    assert told["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+
+
+def mail_to(box: Letterbox, address: str, number: int) -> EmailMessage:
+    """Wait for the mail of this number to an address, and return it as its program reads it."""
+    mails = wait_for(
+        lambda: found if len(found := [each for each in box.mails() if each["To"] == address]) >= number else None,
+        f"mail {number} to a reader",
+    )
+    assert mails is not None
+    return cast(EmailMessage, mails[number - 1])
+
+
+def text_of(mail: EmailMessage, part: str) -> str:
+    """Return the plain text or the HTML of a mail."""
+    body = mail.get_body((part,))
+    assert body is not None
+    return str(body.get_content())
+
+
+def link(mail: EmailMessage, path: str) -> str:
+    """Return the link in a mail's text that leads to *path*."""
+    found = re.search(rf"https?://\S*{re.escape(path)}\S+", text_of(mail, "plain"))
+    assert found is not None, path
+    return found[0]
