@@ -77,50 +77,78 @@ def mailing(tmp_path_factory: pytest.TempPathFactory, letterbox: Letterbox) -> I
         started.destroy()
 
 
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A reader's browser, and how it reads."""
+
+    visit: Visit
+    how: How
+
+    @property
+    def page(self) -> Page:
+        """The page that the reader looks at."""
+        return self.visit.page
+
+    def hold(self) -> None:
+        """Hold the page against the width of its window, and against axe.
+
+        Axe is a script: where none runs it looks at the same address in a browser of its own, without our modules.
+        """
+        page = self.page
+        assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, page.url
+        if self.how.javascript:
+            assert violations(page) == [], page.url
+            return
+        browser = self.visit.context.browser
+        assert browser is not None
+        twin = browser.new_context(viewport=WIDTHS[self.how.width], color_scheme=self.how.scheme)
+        twin.set_extra_http_headers({"Accept-Language": self.how.language})
+        twin.route("**/*.js*", lambda route: route.abort())
+        other = twin.new_page()
+        other.goto(page.url)
+        assert violations(other) == [], page.url
+        twin.close()
+
+    def write(self, words: str, **more: str) -> None:
+        """Fill in the form and send it; without its module it is read over first."""
+        page = self.page
+        page.locator("#body").fill(words)
+        for name, value in {"author": "Ada", **more}.items():
+            page.locator(f"#{name}").fill(value)
+        if self.how.javascript:
+            page.locator("[data-send]").click()
+        else:
+            page.locator("[data-preview]").click()
+            page.locator("main form .primary").first.click()
+        expect(page).to_have_url(LETTER)
+
+
+def violations(page: Page) -> list[tuple[str, list[str]]]:
+    """Return what axe finds."""
+    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in Axe().run(page).response["violations"]]
+
+
 @pytest.fixture(params=WAYS, ids=str)
-def reader(request: pytest.FixtureRequest, browser: Browser, mailing: Installation) -> Iterator[Visit]:
+def reader(request: pytest.FixtureRequest, browser: Browser, mailing: Installation) -> Iterator[Reader]:
     """Open a browser that reads in one of the ways; what went wrong in it fails the story."""
     how: How = request.param
     visitor = visit(browser, mailing.address, javascript=how.javascript)
     visitor.page.set_viewport_size(WIDTHS[how.width])
     visitor.page.emulate_media(color_scheme=how.scheme)
     visitor.context.set_extra_http_headers({"Accept-Language": how.language})
-    yield visitor
+    yield Reader(visitor, how)
     visitor.leave()
 
 
-def hold(page: Page) -> None:
-    """Hold a page against axe, and against the width of its window."""
-    found = [(each["id"], [node["html"] for node in each["nodes"]]) for each in Axe().run(page).response["violations"]]
-    assert found == [], page.url
-    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, page.url
-
-
-def write(page: Page, words: str, **more: str) -> None:
-    """Fill in the form and send it; without its module it is read over first."""
-    page.locator("#body").fill(words)
-    for name, value in {"author": "Ada", **more}.items():
-        page.locator(f"#{name}").fill(value)
-    send = page.locator("[data-send]")
-    try:
-        expect(send).to_be_visible(timeout=3000)
-    except AssertionError:
-        page.locator("[data-preview]").click()
-        hold(page)
-        send = page.locator("main form .primary").first
-    send.click()
-    expect(page).to_have_url(LETTER)
-
-
-def test_writes_a_letter_changes_it_and_takes_it_back(reader: Visit, mailing: Installation) -> None:
+def test_writes_a_letter_changes_it_and_takes_it_back(reader: Reader, mailing: Installation) -> None:
     mark = mailing.mark()
-    page = reader.go(ESSAY)
-    hold(page)
-    write(page, f"A letter to be changed. {mark}")
+    page = reader.visit.go(ESSAY)
+    reader.hold()
+    reader.write(f"A letter to be changed. {mark}")
     expect(page.locator(".waiting .words")).to_contain_text("A letter to be changed.")
-    hold(page)
+    reader.hold()
     page.locator("a[href*='/change']").click()
-    hold(page)
+    reader.hold()
     page.locator("#body").fill(f"Changed, and better. {mark}")
     page.locator("main form .primary").first.click()
     expect(page.locator(".waiting .words")).to_contain_text("Changed, and better.")
@@ -128,20 +156,20 @@ def test_writes_a_letter_changes_it_and_takes_it_back(reader: Visit, mailing: In
     page.locator("summary.reject").click()
     page.locator("form[action*='/withdrawal'] button").click()
     expect(page.locator(".waiting .words")).to_have_count(0)
-    hold(page)
+    reader.hold()
     assert mailing.waiting(mark, "comment") == []
 
 
 def test_is_told_by_mail_and_opens_the_answer_by_the_link_in_it(
-    reader: Visit, mailing: Installation, letterbox: Letterbox
+    reader: Reader, mailing: Installation, letterbox: Letterbox
 ) -> None:
     mark, address = mailing.mark(), f"ada{next(_numbers)}@letters.example"
-    write(reader.go(ESSAY), f"{mark}: do you keep copies?", email=address)
-    page = reader.page
+    page = reader.visit.go(ESSAY)
+    reader.write(f"{mark}: do you keep copies?", email=address)
     page.goto(link(mail_to(letterbox, address, 1), "/mail/confirm/"))
-    hold(page)
+    reader.hold()
     page.locator("form[action*='/mail/confirm/'] button").click()
-    hold(page)
+    reader.hold()
     for kind in ("comment", "reply"):
         [waits] = wait_for(lambda kind=kind: mailing.waiting(mark, kind), f"a {kind} on the desk")  # type: ignore[misc]
         assert mailing.approve(waits).status == 201
@@ -152,7 +180,7 @@ def test_is_told_by_mail_and_opens_the_answer_by_the_link_in_it(
     page.goto(link(told, "/replies/"))
     expect(page.locator(".answer .label").first).to_have_text("REHEARSAL")
     expect(page.locator(".answer .words")).to_contain_text(mark)
-    hold(page)
+    reader.hold()
     assert told["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
 
 
