@@ -12,13 +12,11 @@ from urllib.parse import quote
 import pytest
 from ground import chromium
 from ground.installation import Installation, wait_for
+from ground.looking import AWAY, RUN, look
 from ground.visiting import Visit, sign_in, visit
 from playwright.sync_api import Browser, sync_playwright
 
 pytestmark = pytest.mark.slow
-
-RUN = "window.__ran=1"
-AWAY = "//evil.invalid/x"
 
 BODIES = (
     f"<script>{RUN}</script>",
@@ -57,33 +55,6 @@ NAMES = (
 )
 # Nobody may write under a name that looks like a moderator's, so this one is like none above.
 NAME_OF_A_PERSON = f'"><audio src=x onerror={RUN}>'
-
-# What nobody's words may bring into a page. It also goes where a reader would: over everything, into everything.
-LOOK = """async () => {
-  // The page's own autofocus comes with its first frame.
-  for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
-  for (const each of document.querySelectorAll("details")) each.open = true;
-  for (const each of document.querySelectorAll("body *")) {
-    for (const kind of ["mouseover", "mouseenter", "pointerover"]) each.dispatchEvent(new Event(kind));
-    if (each.matches("a, [tabindex], b, p")) each.focus?.({ preventScroll: true });
-  }
-  const found = [];
-  for (const each of document.querySelectorAll("*")) {
-    for (const { name, value } of each.attributes) {
-      if (name.startsWith("on") || name === "style" || name === "srcdoc") found.push(`${each.localName} ${name}`);
-      if (/^(href|src|action|formaction|poster|data)$/.test(name) && !each.matches(".words a, a[itemprop=isBasedOn]")) {
-        const url = new URL(value, location.href);
-        if (url.origin !== location.origin) found.push(`${each.localName} ${name}=${value}`);
-      }
-      if (/^\\s*(javascript|vbscript|data):/i.test(value)) found.push(`${each.localName} ${name}=${value}`);
-    }
-    const words = each.closest(".words");
-    if (each.matches("iframe, object, embed, base, meta[http-equiv], svg, math, template, noscript, style, video"))
-      found.push(each.localName);
-    if (words && each.matches("script, img, form, input, button, link, textarea")) found.push(each.localName);
-  }
-  return { found, ran: window.__ran ?? null, pages: document.querySelectorAll("main").length };
-}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +134,6 @@ def browser() -> Iterator[Browser]:
         opened = chromium.launch(playwright)
         yield opened
         opened.close()
-
-
-def look(visitor: Visit, where: str) -> None:
-    """Fail for what has no place in the page that is open."""
-    seen = visitor.page.evaluate(LOOK)
-    assert (seen["found"], seen["ran"]) == ([], None), where
-    assert seen["pages"] == 1, f"{where} shows no page"
 
 
 @pytest.mark.parametrize("bypass_csp", [False, True], ids=["as it is", "without its policy"])
