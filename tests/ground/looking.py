@@ -31,7 +31,7 @@ LOOK = """async () => {
       if (/^\\s*(javascript|vbscript|data):/i.test(value)) found.push(`${each.localName} ${name}=${value}`);
     }
     const words = each.closest(".words");
-    if (each.matches("iframe, object, embed, base[href], meta[http-equiv], svg, math, template, noscript, style, video"))
+    if (each.matches("iframe, object, embed, base[href], meta[http-equiv], svg, math, template, noscript, style"))
       found.push(each.localName);
     if (words && each.matches("script, img, form, input, button, link, textarea")) found.push(each.localName);
   }
