@@ -31,6 +31,7 @@ bench: $(VENV)/.dev ## Measure what readers read, the queue, what a sitting adds
 	@PYTHONPATH=tests $(BIN)/python -m bench.sitting
 	@PYTHONPATH=tests $(BIN)/python -m bench.queue
 	@PYTHONPATH=tests $(BIN)/python -m bench.reading
+	@PYTHONPATH=tests $(BIN)/python -m bench.pages
 
 install: $(VENV)/.run ## Set up what `make run` needs, in .venv
 

@@ -61,6 +61,11 @@ def preview() -> str:
     return _said("/preview")
 
 
+def embed_preview(slug: str) -> str:
+    """The same for the form in a frame."""
+    return _said(f"/essays/{quote(slug)}/embed/preview")
+
+
 def embed(slug: str, page: int = 1, anchor: str = "") -> str:
     """An essay's correspondence alone, for a frame."""
     return _said(f"/essays/{quote(slug)}/embed", anchor, page=str(page) if page > 1 else None)

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
-from bridge import essays, language, packing, printing, thread
+from bridge import essays, language, outdated, packing, printing, thread
 from bridge.essays import Published
 from bridge.records import Comment, Essay, Reply, StoredLetters, StoredPage
 from bridge.settings import Settings
@@ -27,7 +27,7 @@ from bridge.site import Site
 from bridge.thread import PostedComment
 from moderation.base import now
 from moderation.errors import NotWhatWasReviewed
-from moderation.release import approved_ids
+from moderation.release import released_ids
 from moderation.types import Digest
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def out_of_date(session: Session, settings: Settings) -> list[int]:
     wanted = (
         select(Essay.id, func.coalesce(func.max(Comment.page), 1).label("pages"))
         .outerjoin(Comment, Comment.essay_id == Essay.id)
-        .where(Essay.submission_id.in_(approved_ids()))
+        .where(Essay.submission_id.in_(released_ids()))
         .group_by(Essay.id)
         .subquery()
     )
@@ -187,7 +187,7 @@ def _renew(session: Session, settings: Settings, found: Published, pages: Mappin
             for code in settings.spoken:
                 with language.speaking(code, settings.spoken):
                     kept = None if with_letters else session.get(StoredLetters, (found.essay.id, page, code))
-                    if kept is not None:
+                    if kept is not None and kept.version == printing.version(settings):
                         letters = kept.deflated
                     else:
                         if posted is None:
@@ -258,8 +258,12 @@ def _forget(session: Session, essay_id: int, pages: Iterable[int] | None = None)
 
 
 def _found(session: Session, essay_id: int) -> Published | None:
-    """Return the essay, or take its pages off the shelf if it is not out, or no longer."""
-    essay = session.get_one(Essay, essay_id)
+    """Return the essay, or take its pages off the shelf if it is not out, or no longer.
+
+    It is locked until the transaction ends: who prints its pages waits for who prints them now, and then reads what is
+    released by then. Else a job could put what it read before a withdrawal over what was printed after it.
+    """
+    essay = outdated.locked(session, essay_id)
     try:
         return essays.published(session, essay.slug)
     except (essays.NoSuchEssay, NotWhatWasReviewed):

@@ -126,6 +126,18 @@ def framed_sent(slug: str, token: str) -> ResponseReturnValue:
 @open_to(Access.PUBLIC)
 def preview() -> ResponseReturnValue:
     """Show how words would be posted, while they are typed. Nothing is kept."""
+    return _as_posted()
+
+
+@writing.post("/essays/<slug>/embed/preview")
+@open_to(Access.PUBLIC)
+@framable
+def framed_preview(slug: str) -> ResponseReturnValue:
+    """Show the same in a frame."""
+    return _as_posted()
+
+
+def _as_posted() -> ResponseReturnValue:
     arriving.take(admission.PREVIEWS)
     try:
         body = words.comment_body(request.form.get("body", ""))

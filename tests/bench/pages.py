@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from bench.reading import SURFACES, furnished, slug_of, started, web
 
-RUNS, SIZE, AIM = 5, 200, 95
+RUNS, SIZE, AIM, MOST_BYTES = 5, 200, 95, 60 * 1024
 PHONE = {"viewport": {"width": 412, "height": 823}, "device_scale_factor": 1.75, "is_mobile": True, "has_touch": True}
 NETWORK = {"offline": False, "latency": 150, "downloadThroughput": 1_638_400 / 8, "uploadThroughput": 750_000 / 8}
 """Lighthouse's "slow 4G", in milliseconds and bytes a second."""
@@ -50,7 +50,7 @@ def main() -> None:
         playwright = stack.enter_context(sync_playwright())
         browser = chromium.launch(playwright)
         stack.callback(browser.close)
-        print(f"A slow phone on slow 4G, {SIZE} letters, medians of {RUNS}; the aim is a score of {AIM}.\n")
+        print(f"A slow phone on slow 4G, {SIZE} letters, medians of {RUNS}; to be at least {AIM}, in 60 KB, unmoved.\n")
         print(f"{'':8}{'FCP ms':>9}{'LCP ms':>9}{'TBT ms':>9}{'CLS':>8}{'KB':>8}{'score':>8}")
         for name in ("page", "embed"):
             address = f"http://127.0.0.1:{server.port}{SURFACES[name].format(slug_of(SIZE))}"
@@ -58,7 +58,7 @@ def main() -> None:
             took = {what: median(run[what] for run in runs) for what in runs[0]}
             took["SI"] = took["LCP"]
             reached = round(100 * sum(WEIGHTS[what] * score(what, took[what]) for what in WEIGHTS))
-            low += reached < AIM
+            low += reached < AIM or took["bytes"] > MOST_BYTES or took["CLS"] > 0
             print(
                 f"{name:8}{took['FCP']:9.0f}{took['LCP']:9.0f}{took['TBT']:9.0f}{took['CLS']:8.3f}"
                 f"{took['bytes'] / 1024:8.1f}{reached:8}"

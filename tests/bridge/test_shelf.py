@@ -2,16 +2,18 @@
 
 import gzip
 import sqlite3
+import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from ground.house import REASON, SLUG, House
 from sqlalchemy import select, text, update
 
-from bridge import comments, erasure, essays, language, packing, printing, shelf, takedowns, thread, voices
+from bridge import comments, erasure, essays, language, outdated, packing, printing, shelf, takedowns, thread, voices
 from bridge.app import create_app
-from bridge.records import Comment, Essay, RequestState, StoredLetters, StoredPage, Voice
+from bridge.records import Comment, Essay, ReplyRequest, RequestState, StoredLetters, StoredPage, Voice
 from moderation.base import Base
 from moderation.types import Rejection, State
 
@@ -181,6 +183,12 @@ def test_prints_every_page_of_a_voice_that_is_paused_and_resumed(house: House) -
             step(session, session.scalars(select(Voice)).first())
         house.print()
         assert stored(house) == fresh(house)
+        paused = step is not voices.resume
+        assert all(("is not being asked just now" in page) is paused for page in pages_in_english(house))
+
+
+def pages_in_english(house: House) -> list[str]:
+    return [page for key, page in stored(house).items() if key.startswith(("page/en/", "embed/en/"))]
 
 
 def test_prints_a_closed_essay_anew(house: House) -> None:
@@ -227,6 +235,60 @@ def test_does_not_let_tampered_words_stop_a_decision_on_others(house: House) -> 
     house.approve(other.public_id)
     assert house.state(house.submission(other.public_id)) is State.APPROVED
     assert not [page for page in stored(house).values() if "Forged." in page]
+
+
+@pytest.mark.parametrize("event", ["takes_back_a_letter", "erases_a_letter"])
+def test_puts_nothing_over_what_was_printed_after_a_withdrawal(
+    any_house: House, event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job has read the letter when its author takes it back: who comes second prints last."""
+    any_house.exchange("Canaryone sings.", "Canarytwo answers.")
+    with any_house.site.database.sessions.begin() as session:
+        outdated.mark_all(session, 1)
+    has_read, may_go_on = threading.Event(), threading.Event()
+    printed = printing.printed_letters
+
+    def slowly(*given: Any) -> str:
+        told = printed(*given)
+        if threading.current_thread() is job:
+            has_read.set()
+            may_go_on.wait(30)
+        return told
+
+    monkeypatch.setattr(printing, "printed_letters", slowly)
+    job = threading.Thread(target=any_house.print)
+    author = threading.Thread(target=EVENTS[event], args=(any_house,))
+    job.start()
+    assert has_read.wait(30)
+    author.start()
+    author.join(2)  # It waits for the job, and would be done by now if it did not.
+    may_go_on.set()
+    author.join(30)
+    job.join(30)
+    any_house.print()
+    assert stored(any_house) == fresh(any_house)
+    assert not [page for page in stored(any_house).values() if "Canaryone" in page]
+
+
+def test_loses_no_outcome_to_a_decision_on_another_page(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread, "LETTERS_A_PAGE", 1)
+    sent = house.post("On the first page.")
+    house.post("On the second.")
+    with house.site.database.sessions.begin() as session:
+        comment = session.scalars(select(Comment).where(Comment.public_id == sent.public_id)).one()
+        session.get_one(ReplyRequest, comment.id).state = RequestState.DECLINED.value
+        outdated.mark_letters(session, comment.id)
+    house.post("On the third.")
+    house.print()
+    assert stored(house) == fresh(house)
+
+
+def test_prints_nothing_of_an_essay_that_is_out_no_more(house: House) -> None:
+    with house.site.database.reading_sessions() as session:
+        submission = session.scalars(select(Essay.submission_id).where(Essay.slug == SLUG)).one()
+    take_down(house, submission)
+    with house.site.database.reading_sessions() as session:
+        assert shelf.out_of_date(session, house.site.settings) == []
 
 
 # Places and pages.
