@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ground.house import House
-from ground.postbag import READER, confirmed, events, put_down
+from ground.postbag import READER, confirmed, events, path_to, put_down, received
 from sqlalchemy import select, update
 
 from bridge import appeals, belongings, comments, correspondents, erasure, links
@@ -131,21 +131,56 @@ def test_mails_a_link_to_who_wrote_and_to_nobody_else(any_house: House) -> None:
         assert len(session.scalars(select(Outgoing)).all()) == 2
 
 
-def test_mails_a_few_links_a_day_and_one_to_who_wants_no_mail(house: House) -> None:
+def test_mails_a_few_links_a_day_to_who_confirmed(house: House) -> None:
     house.send(email=READER)
+    confirmed(house.site)
     for _ in range(belongings.MOST_LINKS + 2):
         belongings.send_link(house.site, READER)
     assert events(house.site) == ["ask"] + ["data"] * belongings.MOST_LINKS
     with house.site.database.sessions.begin() as session:
         session.execute(update(Outgoing).values(created_at=now() - timedelta(days=2)))
-        session.execute(update(Address).values(stopped_at=now()))
+    belongings.send_link(house.site, READER)
+    assert events(house.site) == ["ask"] + ["data"] * (belongings.MOST_LINKS + 1)
+
+
+@pytest.mark.parametrize("confirms", [False, True])
+def test_mails_one_link_in_thirty_days_to_who_wants_no_mail_or_never_confirmed(house: House, confirms: bool) -> None:
+    house.send(email=READER)
+    if confirms:
+        confirmed(house.site)
+        with house.site.database.reading_sessions() as session:
+            stop = links.to_stop(session, house.site.keys, 1)
+        correspondents.stop(house.site, stop)
+    for days in (0, 2, 29):
+        with house.site.database.sessions.begin() as session:
+            session.execute(update(Outgoing).values(created_at=now() - timedelta(days=days)))
+        belongings.send_link(house.site, READER)
+        assert events(house.site) == ["ask", "data"]
+    with house.site.database.sessions.begin() as session:
+        session.execute(update(Outgoing).values(created_at=now() - timedelta(days=31)))
     for _ in range(2):
         belongings.send_link(house.site, READER)
-    assert events(house.site) == ["ask"] + ["data"] * (belongings.MOST_LINKS + 1)
+    assert events(house.site) == ["ask", "data", "data"]
+
+
+def test_has_in_its_mail_what_ends_all_mail(house: House) -> None:
+    house.send(email=READER)
+    belongings.send_link(house.site, READER)
+    put = put_down(house.site)[-1]
+    assert put.mail is not None
+    path = path_to("stop", put)
+    mail = received(house.site, put)
+    whole = mail["List-Unsubscribe"].strip("<>")
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert whole.endswith(path)
+    assert whole in (put.mail.html or "")
+    correspondents.stop(house.site, path.rpartition("/")[2])
+    assert address(house).stopped_at is not None
 
 
 def test_counts_links_that_are_asked_for_at_once(any_house: House) -> None:
     any_house.send(email=READER)
+    confirmed(any_house.site)
     start = Barrier(5)
 
     def ask() -> None:

@@ -9,7 +9,7 @@ from ground.house import House
 from ground.postbag import READER, confirmed, days_pass, events, put_down
 from sqlalchemy import select, update
 
-from bridge import correspondents, links, readers
+from bridge import correspondents, erasure, links, readers
 from bridge.correspondents import AddressStanding
 from bridge.links import NoSuchLink
 from bridge.records import Address, Comment, UsedLink
@@ -80,11 +80,26 @@ def test_tells_who_said_yes(any_house: House) -> None:
 
 
 def test_does_not_ask_again_who_said_yes(house: House) -> None:
-    house.send(email=READER)
+    sent = house.send(email=READER)
     confirmed(house.site)
     days_pass(house.site, 2)
-    house.send("Another letter.", email=READER)
+    house.send("Another letter.", email=READER, author_secret=sent.author_secret)
     assert events(house.site) == ["ask"]
+
+
+def test_asks_again_where_a_confirmed_address_comes_from_elsewhere(any_house: House) -> None:
+    any_house.send(email=READER)
+    confirmed(any_house.site)
+    any_house.send("On the same day.", email=READER)
+    assert events(any_house.site) == ["ask"]
+    for number in range(4):
+        days_pass(any_house.site, 2)
+        any_house.send(f"From another device, {number}.", email=READER)
+    assert events(any_house.site) == ["ask"] * 4
+    confirmed(any_house.site)
+    days_pass(any_house.site, 2)
+    any_house.send("From one more.", email=READER)
+    assert events(any_house.site) == ["ask"] * 5
 
 
 def test_acts_once_by_each_link(house: House) -> None:
@@ -178,3 +193,53 @@ def test_takes_letters_from_one_confirmed_address_to_be_from_one_reader(house: H
     confirmed(house.site)
     assert same() == sent
     assert other not in same()
+
+
+def test_ties_no_letter_to_an_address_that_its_owner_cannot_have_meant(any_house: House) -> None:
+    mine = any_house.send("Mine.", email=READER)
+    also = any_house.send("From my other device.", email=READER)
+    confirmed(any_house.site)
+    later = any_house.send("Mine again.", email=READER, author_secret=mine.author_secret)
+    foreign = any_house.send("By whoever knows the address.", email=READER)
+
+    def same(as_who: str) -> list[str]:
+        with any_house.site.database.reading_sessions() as session:
+            condition = readers.by_the_same_reader(session, [comment(session, as_who)])
+            return list(session.scalars(select(Comment.public_id).where(condition).order_by(Comment.id)))
+
+    own = [mine.public_id, also.public_id, later.public_id]
+    for each in own:
+        assert same(each) == own
+    assert same(foreign.public_id) == [foreign.public_id]
+    confirmed(any_house.site)
+    assert same(foreign.public_id) == same(mine.public_id) == [*own, foreign.public_id]
+
+
+TWO_MAILBOXES = ("user@straße.example", "user@strasse.example")
+
+
+@pytest.mark.parametrize("pair", [TWO_MAILBOXES, ("groß@letters.example", "gross@letters.example")])
+def test_tells_two_mailboxes_apart(house: House, pair: tuple[str, str]) -> None:
+    sent = [house.send(f"To {address}.", email=address).public_id for address in pair]
+    assert [erasure.letters_of(house.site, address) for address in pair] == [[each] for each in sent]
+    with house.site.database.sessions.begin() as session:
+        for each in session.scalars(select(Comment)):
+            address = session.get_one(Address, each.address_id)
+            each.email, each.address_id = address.sealed, None
+    # As they were kept before addresses had records.
+    assert [erasure.letters_of(house.site, address) for address in pair] == [[each] for each in sent]
+
+
+@pytest.mark.parametrize(
+    ("written", "normal"),
+    [
+        ("Reader@Letters.Example", "reader@letters.example"),
+        ("user@STRASSE.example", "user@strasse.example"),
+        ("user@straße.example", "user@xn--strae-oqa.example"),
+        ("user@xn--strae-oqa.example", "user@xn--strae-oqa.example"),
+        ("Gro\u00df@letters.example", "gro\u00df@letters.example"),
+        ("U\u0308ser@letters.example", "\u00fcser@letters.example"),
+    ],
+)
+def test_has_one_normal_form_of_an_address(written: str, normal: str) -> None:
+    assert correspondents.normal(written) == normal

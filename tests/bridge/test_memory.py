@@ -177,3 +177,13 @@ def test_knows_a_reader_by_their_confirmed_address_and_by_no_other(workshop: Wor
     assert "Under the first essay." in earlier()
     assert "Somebody else's." not in earlier()
     assert READER not in earlier()
+
+
+def test_tells_nobody_of_a_readers_letters_who_only_writes_their_address(workshop: Workshop) -> None:
+    answered(workshop, "I write under a false name.", email=READER)
+    confirmed(workshop.site)
+    other = workshop.essay("# Another\n\nMore.")
+    workshop.asked("Under which name did I write to you before?", essay_id=other, email=READER)
+    assert "a false name" not in json.dumps(request_under(workshop, other))
+    confirmed(workshop.site)
+    assert "a false name" in json.dumps(request_under(workshop, other))

@@ -7,13 +7,13 @@ from xml.etree.ElementTree import Element
 
 import html5lib
 import pytest
-from ground.house import House
+from ground.house import SLUG, House
 from ground.postbag import READER, Put, confirmed, events, put_down, received
 from ground.workshop import ScriptedModel, Workshop, declines, message
 from sqlalchemy import select, update
 
 from bridge import comments, correspondents, db, links, outbox, takedowns
-from bridge.records import Address, Comment, Outgoing
+from bridge.records import Address, Comment, Essay, Outgoing
 from moderation import moderators
 from moderation.release import standing
 from moderation.types import Kind
@@ -51,13 +51,22 @@ def tree(html: str) -> Element:
 
 
 def take_down(house: House, public_id: str) -> None:
+    take_down_words(house, house.submission(public_id))
+
+
+def take_down_essay(house: House) -> None:
+    with house.site.database.reading_sessions() as session:
+        submission_id = session.scalars(select(Essay.submission_id).where(Essay.slug == SLUG)).one()
+    take_down_words(house, submission_id)
+
+
+def take_down_words(house: House, submission_id: int) -> None:
     with house.site.database.sessions.begin() as session:
         admin = moderators.add(session, "Dora", "admin")
-        submission_id = house.submission(public_id)
         how = standing(session, [submission_id])[submission_id]
     seen = how.digest
-    # An answer needs the second of them too.
-    for who in (admin, house.ben) if how.kind is Kind.REPLY else (admin,):
+    # A model's words need the second of them too.
+    for who in (admin,) if how.kind is Kind.COMMENT else (admin, house.ben):
         takedowns.take_down(
             house.site, submission_id, moderator=who, seen=seen, code="personal_data", reason="x" * 60, by="law"
         )
@@ -154,6 +163,64 @@ def test_sends_no_answer_that_was_taken_down_meanwhile(told: House) -> None:
     take_down(told, reply)
     last = newest(told)
     assert (last.once.partition(":")[0], last.state, last.mail) == ("answered", "refused", None)
+
+
+@pytest.mark.parametrize("letters", [1, 2])
+def test_sends_no_catch_up_with_an_answer_that_was_taken_down_meanwhile(house: House, letters: int) -> None:
+    for number in range(letters - 1):
+        house.post(f"Before, {number}.", email=READER)
+    _, reply = house.exchange("A letter.", "Answer-canary.", email=READER)
+    confirmed(house.site)
+    assert "Answer-canary." in newest(house).words
+    take_down(house, reply)
+    last = newest(house)
+    assert (last.once.partition(":")[0], last.state, last.mail) == ("confirmed", "refused", None)
+
+
+def test_leaves_a_catch_up_alone_when_another_readers_answer_is_taken_down(house: House) -> None:
+    _, reply = house.exchange("A letter.", "Answer-canary.")
+    house.post("Mine.", email=READER)
+    confirmed(house.site)
+    take_down(house, reply)
+    assert newest(house).state == "unsent"
+
+
+def test_sends_nothing_of_the_letters_under_an_essay_that_was_taken_down(told: House) -> None:
+    told.exchange("A letter.", "Answer-canary.", email=READER)
+    told.essay("another")
+    told.post("Under another essay.", slug="another", email=READER)
+    take_down_essay(told)
+    assert [(each.once.partition(":")[0], each.state) for each in put_down(told.site)] == [
+        ("ask", "refused"),
+        ("posted", "refused"),
+        ("answered", "refused"),
+        ("posted", "unsent"),
+    ]
+    assert "Another" in newest(told).words
+
+
+def test_catches_up_on_nothing_under_an_essay_that_was_taken_down(house: House) -> None:
+    house.exchange("A letter.", "Answer-canary.", email=READER)
+    house.post("Another.", email=READER)
+    confirmed(house.site)
+    assert "Answer-canary." in newest(house).words
+    take_down_essay(house)
+    assert (newest(house).once.partition(":")[0], newest(house).mail) == ("confirmed", None)
+
+
+def test_tells_who_confirms_after_an_essays_takedown_nothing_of_its_letters(house: House) -> None:
+    house.exchange("A letter.", "Answer-canary.", email=READER)
+    take_down_essay(house)
+    confirmed(house.site)
+    assert events(house.site) == ["ask"]
+
+
+def test_tells_of_no_answer_that_is_approved_after_its_essays_takedown(told: House) -> None:
+    told.post("A letter.", email=READER)
+    (reply,) = told.answer("Answer-canary.")
+    take_down_essay(told)
+    told.approve(reply)
+    assert "answered" not in events(told.site)
 
 
 def test_tells_nobody_of_what_they_did_themselves(told: House) -> None:

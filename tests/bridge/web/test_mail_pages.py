@@ -6,10 +6,11 @@ import pytest
 from flask.testing import FlaskClient
 from ground.house import Form, House, tree
 from ground.postbag import READER, confirmed, events, path_to, put_down
+from sqlalchemy import select, update
 
 from bridge import correspondents
 from bridge.correspondents import AddressStanding
-from bridge.records import Comment
+from bridge.records import Address, Comment
 
 
 @pytest.fixture
@@ -81,6 +82,20 @@ def test_ends_mail_for_a_mail_program_that_presses_the_button_itself(asked: Hous
     assert standing(asked) is AddressStanding.STOPPED
     asked.post("One more.", email=READER)
     assert events(asked.site) == ["ask", "posted"]
+
+
+def test_ends_mail_also_to_an_address_that_is_kept_no_longer(asked: House, client: FlaskClient) -> None:
+    stop = path_in(asked, "stop")
+    with asked.site.database.sessions.begin() as session:
+        session.execute(update(Address).values(sealed=None))
+    assert heading(client.get(stop).text) == "No more mail?"
+    for _ in range(2):
+        answer = client.post(stop, data={"List-Unsubscribe": "One-Click"})
+        assert (answer.status_code, heading(answer.text)) == (200, "You get no more mail")
+        assert not list(tree(answer).iter("form")), "there is no address to take it up again"
+    assert heading(client.get(stop).text) == "You get no more mail"
+    with asked.site.database.reading_sessions() as session:
+        assert session.scalars(select(Address)).one().stopped_at is not None
 
 
 def test_takes_mail_up_again_for_who_wants_it_after_all(asked: House, client: FlaskClient) -> None:
