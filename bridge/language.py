@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlencode
 
-from babel import Locale, dates, numbers
+from babel import Locale, dates, numbers, units
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import Translations
@@ -147,7 +147,7 @@ def month(at: date, *, short: bool = False) -> str:
 
 def moment(at: datetime) -> str:
     """Say a moment, in UTC: "24 November 2026, 18:05 UTC"."""
-    return f"{day(at)}, {dates.format_time(at.astimezone(UTC), 'HH:mm', locale=_locale())} UTC"
+    return f"{day(at)}{gettext(', ')}{dates.format_time(at.astimezone(UTC), 'HH:mm', locale=_locale())} UTC"
 
 
 def number(count: int) -> str:
@@ -159,6 +159,11 @@ def span(seconds: float) -> str:
     """Say how long something takes, roughly: "5 hours"."""
     lasts = timedelta(seconds=max(60, seconds))
     return dates.format_timedelta(lasts, granularity="minute", threshold=1.5, locale=_locale())
+
+
+def unit(count: int, of: str) -> str:
+    """Say so many seconds, minutes, hours or days, shortly: "5 min"."""
+    return units.format_unit(count, f"duration-{of}", length="short", locale=_locale())
 
 
 _PATTERNS = {"en": "d MMMM y"}

@@ -186,6 +186,11 @@ def send_report() -> str:
     return _said("/reports")
 
 
+def reported(token: str) -> str:
+    """Where a reporter sees what became of a report. Its address is the key to it."""
+    return _said(f"/reports/{quote(token)}")
+
+
 def feed(slug: str | None = None) -> str:
     """The Atom feed of the site, or of one essay's correspondence."""
     return "/feed.atom" if slug is None else f"/essays/{quote(slug)}/feed.atom"

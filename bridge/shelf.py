@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
 from markupsafe import Markup
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
@@ -207,9 +208,9 @@ def _renew(session: Session, settings: Settings, found: Published, pages: Mappin
                         before, after = printing.printed_around(settings, of, surface)
                         whole = packing.joined(before, letters, after)
                         _keep(session, settings, found, key(surface, found.essay.slug, page, code), page, whole)
-    except NotWhatWasReviewed as tampered:
-        # What is wrong with one letter must not stop a decision on another: without its page, readers meet the refusal.
-        log.error("the pages of essay %s are not printed: %s", found.essay.id, tampered)  # noqa: TRY400
+    except (NotWhatWasReviewed, TemplateError) as wrong:
+        # What is wrong with one letter, or with a template, must not stop a decision on another, nor an erasure.
+        log.error("the pages of essay %s are not printed: %s", found.essay.id, type(wrong).__name__)  # noqa: TRY400
         _forget(session, found.essay.id, pages)
 
 

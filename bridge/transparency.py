@@ -204,9 +204,10 @@ def duration(seconds: float | None) -> str:
     """Return a length of time as people say it, or a dash for none."""
     if seconds is None:
         return "-"
-    for length, unit, most in ((1, "s", 90), (60, "min", 90 * 60), (3600, "h", 48 * 3600), (86400, "d", None)):
+    units = ((1, "second", 90), (60, "minute", 90 * 60), (3600, "hour", 48 * 3600), (86400, "day", None))
+    for length, unit, most in units:
         if most is None or seconds < most:
-            return f"{round(max(seconds, 0) / length)} {unit}"
+            return language.unit(round(max(seconds, 0) / length), unit)
     raise AssertionError("The last unit has no end.")
 
 

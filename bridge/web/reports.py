@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from bridge import admission, intake, reports
+from bridge import admission, intake, paths, reports
 from bridge.web import arriving
 from bridge.web.access import Access, current_moderator, open_to, site
 from bridge.words import NOTE_LENGTH, WordsRefused, essay_title
@@ -43,7 +43,7 @@ def create_report() -> ResponseReturnValue:
         return _form(of, refused=refused), 422
     except admission.NothingMoreNow as refused:
         return _form(of, refused=refused), 429, {"Retry-After": str(refused.retry_after)}
-    return redirect(url_for("reports.report", token=token), 303)
+    return redirect(paths.reported(token), 303)
 
 
 @blueprint.get("/reports/<token>")

@@ -107,15 +107,15 @@ def test_keeps_the_numbers_a_few_minutes_and_no_word(house: House, monkeypatch: 
     ("seconds", "said"),
     [
         (None, "-"),
-        (-1, "0 s"),
-        (0.4, "0 s"),
-        (89, "89 s"),
+        (-1, "0 sec"),
+        (0.4, "0 sec"),
+        (89, "89 sec"),
         (90, "2 min"),
         (3600, "60 min"),
-        (7200, "2 h"),
-        (172_799, "48 h"),
-        (200_000, "2 d"),
-        (864_000, "10 d"),
+        (7200, "2 hr"),
+        (172_799, "48 hr"),
+        (200_000, "2 days"),
+        (864_000, "10 days"),
     ],
 )
 def test_says_how_long_it_took(seconds: float | None, said: str) -> None:
