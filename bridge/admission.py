@@ -53,6 +53,8 @@ TO_A_PERSON_IN_ALL = Bound("to a person in all", 20, 86_400)
 
 PREVIEWS = Bound("previews", 60, 60)
 FORM_TOKENS = Bound("form tokens", 60, 60)
+CHANGES = Bound("changes", 20, 3600)
+"""Of letters that wait: by one network, and of one letter."""
 REPORTS = Bound("reports", 10, 3600)
 DATA_REQUESTS = Bound("data requests", 5, 3600)
 MENTIONS = Bound("mentions", 60, 3600)

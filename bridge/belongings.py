@@ -15,7 +15,7 @@ from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from bridge import correspondents, erasure, essays, language, links, outbox, paths, printing
+from bridge import correspondents, erasure, essays, language, links, notices, outbox, paths, printing
 from bridge.correspondents import AddressStanding
 from bridge.erasure import Erased
 from bridge.keys import AUTHOR_LINK, Keys, fingerprint
@@ -46,7 +46,9 @@ OPEN = "what is kept about an address"
 LIFE = timedelta(hours=1)
 FORMAT = "emeritus/belongings/1"
 MOST_LINKS = 3
-"""So many links are mailed to one address in a day, whoever asks for them; to one that wants no mail, one."""
+"""So many links are mailed to one address in a day, whoever asks for them."""
+RARELY = timedelta(days=30)
+"""How long no second link goes to an address whose owner wants no mail, or never said that they want any."""
 NOT_HERE = (
     "Reports that readers wrote of these letters: they are theirs. What moderators noted for each other.",
     "An answer that is not posted: nobody but moderators reads it before that. That there is one is told.",
@@ -153,10 +155,12 @@ def send_link(site: Site, typed: str) -> None:
     address_id, to = _known(site, given)
     with site.database.reading_sessions() as session:
         token = links.made(session, site.keys, OPEN, address_id or 0, life=LIFE)
+        stop = links.to_stop(session, site.keys, address_id or 0)
     subject = gettext("Your letters")
     told = {
         "subject": subject,
         "link": f"{site.settings.address}{paths.your_letters(token)}",
+        "stop": f"{site.settings.address}{paths.stop_mail(stop)}",
         "minutes": LIFE // timedelta(minutes=1),
     }
     mails = standing_alone()
@@ -173,6 +177,7 @@ def send_link(site: Site, typed: str) -> None:
                 subject=subject,
                 text=text,
                 html=html,
+                headers=notices.ending(site, stop),
                 address_id=address_id,
             )
         except outbox.MailRefused:
@@ -238,18 +243,19 @@ def _known(site: Site, given: str) -> tuple[int | None, str]:
 
 
 def _may_be_sent(session: Session, address_id: int) -> bool:
-    """Whether one more link may go to an address today; locked, so that two at once are counted."""
+    """Whether one more link may go to an address now; locked, so that two at once are counted."""
     kept = session.get(Address, address_id, with_for_update={"key_share": True}, populate_existing=True)
     if kept is None:
         return False
+    wanted = correspondents.standing_of(kept) is AddressStanding.CONFIRMED
     sent = session.scalar(
         select(func.count()).where(
             Outgoing.address_id == address_id,
             Outgoing.once.startswith("data:", autoescape=True),
-            Outgoing.created_at > now() - timedelta(days=1),
+            Outgoing.created_at > now() - (timedelta(days=1) if wanted else RARELY),
         )
     )
-    return (sent or 0) < (MOST_LINKS if kept.stopped_at is None else 1)
+    return (sent or 0) < (MOST_LINKS if wanted else 1)
 
 
 def _opened(site: Site, token: str) -> tuple[int, list[str]]:

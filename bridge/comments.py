@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import rfc8785
 from email_validator import EmailNotValidError, validate_email
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -37,6 +37,8 @@ from moderation.types import Appealed, Digest, Kind, Pending, Rejected, Released
 
 SAME_WORDS_WITHIN = timedelta(hours=1)
 """How long the same words by the same author under the same essay are the same letter."""
+LOOKED_AT = 100
+"""The most letters of that time that are compared: more are taken from nobody."""
 KEY_BITS = 128
 """What a key without an author's secret must be able to carry (SECURITY, R9)."""
 
@@ -256,13 +258,19 @@ def _receive(
 ) -> Receipt:
     author_digest = fingerprint(secret)
     with site.database.sessions.begin() as session:
+        _one_at_a_time(session, author_digest)
         if key is not None:
             earlier = _earlier(session, site.keys, author_digest, key, slug, letter)
             if earlier is not None:
                 return _receipt(session, site.keys, earlier, secret)
         if same_words_once:
-            earlier = _said_already(session, site.keys, author_digest, slug, letter)
+            earlier = _said_already(session, author_digest, slug, letter)
             if earlier is not None:
+                if letter.email is not None and earlier.address_id is None:
+                    # Sent again to be told of it: that much is new.
+                    earlier.address_id = correspondents.given(session, site.keys, letter.email, letter.language).id
+                    session.flush()
+                    correspondents.ask(session, site, earlier)
                 return _receipt(session, site.keys, earlier, secret)
         essay = taking_letters(session, slug)
         parent = _parent(session, essay, letter.parent) if letter.parent else None
@@ -482,20 +490,48 @@ def _parent(session: Session, essay: Published, public_id: str) -> Reply:
     return reply
 
 
-def _said_already(session: Session, keys: Keys, author_digest: str, slug: str, letter: Letter) -> Comment | None:
-    """Return the same letter by the same author if it was sent within the hour and not taken back since."""
+def _said_already(session: Session, author_digest: str, slug: str, letter: Letter) -> Comment | None:
+    """Return the letter of the last hour by the same author that says the same now, unless it was taken back.
+
+    By what it says now: one that was changed since is another letter.
+    """
     sent = session.scalars(
         select(Comment)
-        .join(IdempotencyKey, IdempotencyKey.comment_id == Comment.id)
+        .join(Essay, Essay.id == Comment.essay_id)
         .where(
-            IdempotencyKey.author_digest == author_digest,
-            IdempotencyKey.content_digest == _content_digest(keys, slug, letter),
-            IdempotencyKey.created_at > now() - SAME_WORDS_WITHIN,
+            Essay.slug == slug, Comment.author_digest == author_digest, Comment.created_at > now() - SAME_WORDS_WITHIN
         )
         .order_by(Comment.id)
+        .limit(LOOKED_AT)
     ).all()
-    how = standing(session, [comment.submission_id for comment in sent])
-    return next((c for c in sent if how[c.submission_id].state is not State.WITHDRAWN), None)
+    parents = select(Reply.id, Reply.public_id).where(Reply.id.in_({each.parent_id for each in sent if each.parent_id}))
+    answered = {reply_id: public_id for reply_id, public_id in session.execute(parents)}  # noqa: C416
+    passage = (letter.passage.words, letter.passage.block) if letter.passage else (None, None)
+    how = standing(session, [each.submission_id for each in sent])
+    for each in sent:
+        says = _words(session, each.submission_id) if how[each.submission_id].state is not State.WITHDRAWN else None
+        if (
+            says is not None
+            and (says.author, says.body) == (letter.author, letter.body)
+            and answered.get(each.parent_id or 0) == letter.parent
+            and (each.passage, each.passage_block) == passage
+        ):
+            return each
+    return None
+
+
+def _words(session: Session, submission_id: int) -> Pending | Released | Rejected | None:
+    return (
+        pending(session, submission_id)
+        or released(session, [submission_id]).get(submission_id)
+        or appeals.rejected(session, submission_id)
+    )
+
+
+def _one_at_a_time(session: Session, author_digest: str) -> None:
+    """Let two letters of one author wait for each other: two tabs may send the same words at once."""
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer.
+        session.execute(text("SELECT pg_advisory_xact_lock(1, hashtext(:who))"), {"who": author_digest})
 
 
 def _earlier(session: Session, keys: Keys, author_digest: str, key: str, slug: str, letter: Letter) -> Comment | None:

@@ -6,15 +6,17 @@ are told then is `bridge.notices`'s.
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from email_validator import validate_email
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from bridge import links, notices, outbox
+from bridge import links, notices, outbox, readers
 from bridge.keys import Keys
 from bridge.links import NoSuchLink
 from bridge.records import Address, Comment
@@ -47,20 +49,35 @@ class Opened:
     standing: AddressStanding
     used: bool
     """Whether this link confirmed it already."""
-    confirm: str
-    """The token with which it can be confirmed now."""
+    confirm: str | None
+    """The token with which it can be confirmed now; None where no address is kept any more."""
     stop: str
     """The token with which mail to it can be ended."""
 
 
+def normal(address: str) -> str:
+    """Return the one form of an e-mail address under which the same mailbox is found again, however it was written.
+
+    Lower case, and the domain as DNS knows it; but not case-folded: that makes "ss" of "ß", and two mailboxes one.
+    Raises `EmailNotValidError` for what is none.
+    """
+    parts = validate_email(address, check_deliverability=False)
+    local = unicodedata.normalize("NFC", (parts.local_part or "").lower())
+    return f"{local}@{(parts.ascii_domain or '').lower()}"
+
+
+def digest(keys: Keys, address: str) -> str:
+    """Return by what the record of an e-mail address is found. Raises `EmailNotValidError` for what is none."""
+    return keys.keyed_digest(DIGEST, normal(address))
+
+
 def given(session: Session, keys: Keys, address: str, language: str | None) -> Address:
     """Return the record of an address that somebody gave; it is made if there is none."""
-    there = select(Address).where(Address.digest == keys.keyed_digest(DIGEST, address.casefold()))
+    found_by = digest(keys, address)
+    there = select(Address).where(Address.digest == found_by)
     kept = session.scalar(there)
     if kept is None:
-        kept = Address(
-            digest=keys.keyed_digest(DIGEST, address.casefold()), language=language, asks=0, created_at=now()
-        )
+        kept = Address(digest=found_by, language=language, asks=0, created_at=now())
         try:
             # A savepoint: two letters may bring the same new address at once.
             with session.begin_nested():
@@ -78,13 +95,15 @@ def given(session: Session, keys: Keys, address: str, language: str | None) -> A
 def ask(session: Session, site: Site, comment: Comment) -> bool:
     """Put down the question whether the address that came with a letter is its author's; return whether one was.
 
-    None for one that is confirmed or wants no mail, nor more than one a day and three in all. Call `nudge_outgoing`
-    after the commit.
+    None for one that wants no mail, nor more than one a day and three in all. One that is confirmed is asked again
+    where a letter comes that its owner may not have meant (`bridge.readers`). Call `nudge_outgoing` after the commit.
     """
     if comment.address_id is None:
         return False
     address = _locked(session, comment.address_id)
-    if address is None or address.confirmed_at is not None or address.stopped_at is not None or address.sealed is None:
+    if address is None or address.stopped_at is not None or address.sealed is None:
+        return False
+    if address.confirmed_at is not None and readers.confirmed(session, [comment]):
         return False
     if address.asks >= MOST_ASKS or (address.asked_at is not None and address.asked_at > now() - ASKED_EVERY):
         return False
@@ -104,13 +123,15 @@ def opened(site: Site, token: str, purpose: str) -> Opened:
     """Return what a link from a mail opens; nothing is changed. Raises `NoSuchLink`."""
     with site.database.reading_sessions() as session:
         address = session.get(Address, links.opened(session, site.keys, purpose, token))
-        if address is None or address.sealed is None:
-            raise NoSuchLink
         is_question = purpose == links.CONFIRM
+        # Mail can be ended also for an address that is kept no longer: it may come again.
+        if address is None or (is_question and address.sealed is None):
+            raise NoSuchLink
+        again = links.to_confirm(session, site.keys, address.id) if address.sealed is not None else None
         return Opened(
-            standing=standing_of(address),
+            standing=AddressStanding.STOPPED if address.stopped_at is not None else standing_of(address),
             used=is_question and links.is_used(session, token),
-            confirm=token if is_question else links.to_confirm(session, site.keys, address.id),
+            confirm=token if is_question else again,
             stop=links.to_stop(session, site.keys, address.id) if is_question else token,
         )
 
@@ -118,7 +139,8 @@ def opened(site: Site, token: str, purpose: str) -> Opened:
 def confirm(site: Site, token: str) -> None:
     """Have its owner told of their letters at an address from now on, and at once of what happened to them already.
 
-    The link acts once: a second time changes nothing. Raises `NoSuchLink`.
+    What came with it until now counts as theirs (`bridge.readers`). The link acts once: a second time changes nothing.
+    Raises `NoSuchLink`.
     """
     with site.database.sessions.begin() as session:
         address = _locked(session, links.opened(session, site.keys, links.CONFIRM, token))
@@ -127,7 +149,7 @@ def confirm(site: Site, token: str) -> None:
         if not links.use(session, token):
             return
         is_first = address.confirmed_at is None
-        address.confirmed_at = address.confirmed_at or now()
+        address.confirmed_at = now()
         address.stopped_at = None
         address.asks = 0
         session.flush()

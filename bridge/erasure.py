@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from email_validator import EmailNotValidError, validate_email
+from email_validator import EmailNotValidError
 from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
@@ -312,14 +312,17 @@ class _References:
 
 def _address(given: str) -> str:
     try:
-        return validate_email(given, check_deliverability=False).normalized.casefold()
+        return correspondents.normal(given)
     except EmailNotValidError:
         raise NotAnAddress from None
 
 
 def _is(keys: Keys, sealed: bytes, wanted: str) -> bool:
     address = keys.decrypted(sealed)
-    return address is not None and address.casefold() == wanted
+    try:
+        return address is not None and correspondents.normal(address) == wanted
+    except EmailNotValidError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import case, select
 from sqlalchemy.orm import Session, aliased
 
 from bridge import readers, thread
@@ -108,13 +108,13 @@ def _above(session: Session, comments: Sequence[Comment]) -> dict[int, list[Exch
 def _before(session: Session, essay: Essay, comments: Sequence[Comment]) -> Mapping[int, list[Exchange]]:
     """Return exchanges under the voice's other essays with the author of each of *comments*, the newest first.
 
-    By the id of the comment. Their author is who has the same secret, or wrote from the same confirmed address.
+    By the id of the comment. Their author is who has the same secret, or owns the confirmed address of both.
     """
     answered = aliased(Reply)
     rows = session.execute(
         select(
             Comment.author_digest,
-            Comment.address_id,
+            case((readers.is_its_owners(), Comment.address_id)),
             Comment.submission_id,
             Reply.submission_id,
             answered.submission_id,
@@ -138,7 +138,7 @@ def _before(session: Session, essay: Essay, comments: Sequence[Comment]) -> Mapp
     for comment in comments:
         theirs = found.setdefault(comment.id, [])
         for author, address, said, answer, in_answer_to in rows:
-            same = author == comment.author_digest or (address in addresses and address == comment.address_id)
+            same = author == comment.author_digest or (address is not None and address == addresses.get(comment.id))
             if same and said in out and answer in out and len(theirs) < EARLIER_EXCHANGES:
                 theirs.append(Exchange(out[said], out[answer], in_answer_to))
     return found

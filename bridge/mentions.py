@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from bridge import blocks, comments, essays, markup
+from bridge import admission, blocks, comments, erasure, essays, markup
 from bridge.comments import CommentRefused, DecidedMeanwhile, Letter
 from bridge.db import database_time
 from bridge.keys import fingerprint
@@ -48,6 +49,8 @@ IN_AT_ONCE = 2
 whoever sends many waits, and nobody else."""
 OUT_AT_ONCE = 20
 
+_SPELLED = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#\\]*)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+_PORTS = {"http": 80, "https": 443}
 _SLUG = re.compile(r"/essays/([a-z0-9-]{1,120})/?")
 _NOT_PUBLIC = re.compile(r"(.*\.)?(localhost|local|internal|lan|home|test|invalid|example|onion|home\.arpa)")
 """Names that no server elsewhere can call back (RFC 6761, 6762, 8375)."""
@@ -106,12 +109,12 @@ def receive(site: Site, source: str, target: str) -> None:
     The same once more has the page looked at again, as its author does who changed or deleted it. Raises
     `MentionRefused`.
     """
-    host = _checked(site.settings, source)
+    source = _checked(site.settings, source)
     slug = _slug(site.settings, target)
-    # One spelling for each essay, so that a page has one letter under it.
+    # One spelling for each page and for each essay, so that a page has one letter under it.
     target = f"{site.settings.address}/essays/{slug}"
     with site.database.reading_sessions() as session:
-        if blocks.blocks(session).of_host(host) is not None:
+        if blocks.blocks(session).of_host(urlsplit(source).hostname or "") is not None:
             raise MentionRefused("Webmentions from this site are not taken.")
         try:
             essay_id = essays.published(session, slug).essay.id
@@ -128,7 +131,7 @@ def found(site: Site, taken: Taken, *, author: str | None, words: str | None) ->
     """Record that a page links here: its letter is put before the gate, or changed while it waits there.
 
     *words* are Markdown. Return a word for the log. A letter that a person decided on stays as it is, and one that was
-    taken down or erased does not come back.
+    taken down or erased does not come back. So many pages an hour bring one under an essay, and others wait.
     """
     letter = _letter(taken.source, author, words)
     host = urlsplit(taken.source).hostname or ""
@@ -144,9 +147,13 @@ def found(site: Site, taken: Taken, *, author: str | None, words: str | None) ->
     was_gone = how is not None and how.withdrawn_by == "author" and how.erased_at is None
     try:
         if public_id is None or was_gone:
+            # Counted apart from readers' letters: what pages elsewhere send keeps nobody from writing here.
+            admission.take(site, admission.UNDER_AN_ESSAY, f"webmentions of {slug}")
             public_id = comments.receive_comment(site, slug, letter, author_secret=secret, noticed=came).public_id
         elif waits is not None and (waits.author, waits.body) != (letter.author, letter.body):
             comments.change_comment(site, public_id, letter)
+    except admission.NothingMoreNow:
+        return refuse(site, taken, "Very many pages told of this essay within an hour.", passing=True)
     except DecidedMeanwhile:
         pass  # A person was first, and their decision stands.
     except (CommentRefused, WordsRefused, errors.CannotAppeal, errors.NothingToAnswer, essays.NoSuchEssay) as refused:
@@ -231,6 +238,8 @@ def refuse(site: Site, taken: Taken, why: str, *, passing: bool = False) -> str:
     with site.database.sessions.begin() as session:
         row = _mine(session, taken)
         if row is not None:
+            if _forgotten(site, session, row):
+                return MentionState.REFUSED.value
             row.why = why
             row.not_before = database_time() + FIRST_WAIT * 4 ** (taken.attempt - 1)
     return "it is tried again"
@@ -251,14 +260,34 @@ def counts(session: Session) -> dict[tuple[Way, MentionState], int]:
 
 
 def _checked(settings: Settings, source: str) -> str:
-    """Return the host of a source that may be looked at. Raises `MentionRefused`."""
-    # As it is written: a page is told apart by its address, and only one that needs no mending is called.
-    if len(source) > LONGEST or not source.startswith(("http://", "https://")) or not markup.is_address(source):
+    """Return the address of a page that may be looked at, in one spelling. Raises `MentionRefused`."""
+    page = _page(source) if len(source) <= LONGEST else None
+    if page is None or len(page) > LONGEST:
         raise MentionRefused(f"The source must be an http or https address of at most {LONGEST:,} characters.")
-    host = urlsplit(source).hostname or ""
-    if host == urlsplit(settings.address).hostname:
+    if urlsplit(page).hostname == urlsplit(settings.address).hostname:
         raise MentionRefused("The source must be a page elsewhere.")
-    return host
+    return page
+
+
+def _page(source: str) -> str | None:
+    """Return an address as what its server is asked: without a fragment, and its host in one spelling.
+
+    None for one that needs more mending than that.
+    """
+    spelled = _SPELLED.fullmatch(source)
+    if spelled is None or not spelled["authority"].isascii():
+        return None
+    scheme, rest = spelled["scheme"].lower(), spelled["rest"]
+    address = f"{scheme}://{spelled['authority'].lower()}{rest}"
+    if not markup.is_address(address):
+        return None
+    try:
+        host, port = urlsplit(address).hostname or "", urlsplit(address).port
+    except ValueError:  # No port has such a number.
+        return None
+    where = host.rstrip(".") + (f":{port}" if port not in {None, _PORTS[scheme]} else "")
+    asked = rest.partition("#")[0]
+    return f"{scheme}://{where}{asked if asked.startswith('/') else f'/{asked}'}"
 
 
 def _slug(settings: Settings, target: str) -> str:
@@ -272,6 +301,8 @@ def _slug(settings: Settings, target: str) -> str:
 
 def _note(site: Site, essay_id: int, source: str, target: str) -> None:
     with site.database.sessions.begin() as session:
+        if _erased(session, essay_id, _secret(site, source)) is not None:
+            raise MentionRefused("No webmentions of this essay are taken from this page any more.")
         row = session.scalar(
             select(Mention)
             .where(
@@ -331,6 +362,8 @@ def _end(
         row = _mine(session, taken)
         if row is None:
             return "another worker sees to it"
+        if _forgotten(site, session, row):
+            return MentionState.REFUSED.value
         row.state, row.why, row.not_before, row.ended_at = state.value, why, None, now()
         if public_id is not None:
             row.comment_id = comments.one(session, public_id)[0].id
@@ -359,13 +392,37 @@ def _secret(site: Site, source: str) -> str:
 
 def _letter_of(session: Session, taken: Taken, secret: str) -> Comment | None:
     """Return the letter that came of a page under an essay, the newest if there are several."""
+    return _newest(session, session.get_one(Mention, taken.id).essay_id, secret)
+
+
+def _newest(session: Session, essay_id: int, secret: str) -> Comment | None:
     return session.scalar(
         select(Comment)
-        .join(Mention, Mention.essay_id == Comment.essay_id)
-        .where(Mention.id == taken.id, Comment.author_digest == fingerprint(secret))
+        .where(Comment.essay_id == essay_id, Comment.author_digest == fingerprint(secret))
         .order_by(Comment.id.desc())
         .limit(1)
     )
+
+
+def _erased(session: Session, essay_id: int, secret: str) -> Comment | None:
+    """Return the letter that came of a page under an essay if it was erased."""
+    letter = _newest(session, essay_id, secret)
+    if letter is None or standing(session, [letter.submission_id])[letter.submission_id].erased_at is None:
+        return None
+    return letter
+
+
+def _forgotten(site: Site, session: Session, row: Mention) -> bool:
+    """End a mention whose letter was erased, and empty where it came from; return whether it was."""
+    if row.way != Way.IN.value:
+        return False
+    letter = _erased(session, row.essay_id, _secret(site, row.source))
+    if letter is None:
+        return False
+    row.comment_id = letter.id
+    row.source, row.target, row.why = f"{erasure.FORGOTTEN}{secrets.token_hex(32)}", "", None
+    row.state, row.not_before, row.ended_at = MentionState.REFUSED.value, None, now()
+    return True
 
 
 def _elsewhere(settings: Settings, links: Iterable[str]) -> list[str]:

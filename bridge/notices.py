@@ -31,6 +31,8 @@ from moderation.types import Kind, Released, State
 
 log = logging.getLogger(__name__)
 
+CATCH_UP = "confirmed"
+"""What the mail after a confirmation is about."""
 CAUGHT_UP = 20
 """The most letters, the newest, of which the mail after a confirmation tells."""
 
@@ -53,6 +55,10 @@ _OF_REQUESTS = {
     RequestState.NOT_CHOSEN.value: Event.NOT_CHOSEN,
     RequestState.WITHHELD.value: Event.WITHHELD,
 }
+
+
+WITH_THE_ESSAY = (Event.POSTED, Event.ANSWERED)
+"""What holds only as long as the essay is posted too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +157,15 @@ def unanswered(session: Session, site: Site, request: ReplyRequest) -> bool:
 
 
 def taken_down(session: Session, site: Site, submission_id: int) -> bool:
-    """Put down that a letter was just taken down; if an answer was, take back what was to tell of it."""
+    """Put down that a letter was just taken down; take back what was to tell of it, of an answer, or of an essay's."""
     comment = session.scalar(select(Comment).where(Comment.submission_id == submission_id))
     if comment is not None:
-        outbox.forget(session, comment.id, about=Event.POSTED)
+        outbox.forget_about(session, [comment.id], (Event.POSTED, CATCH_UP))
         return _tell(session, site, comment, Event.TAKEN_DOWN, submission_id)
-    comment_id = session.scalar(select(Reply.comment_id).where(Reply.submission_id == submission_id))
-    if comment_id is not None:
-        outbox.forget(session, comment_id, about=Event.ANSWERED)
+    answered = select(Reply.comment_id).where(Reply.submission_id == submission_id)
+    outbox.forget_about(session, session.scalars(answered).all(), (Event.ANSWERED, CATCH_UP))
+    under = select(Comment.id).join(Essay, Essay.id == Comment.essay_id).where(Essay.submission_id == submission_id)
+    outbox.forget_about(session, session.scalars(under).all(), (*WITH_THE_ESSAY, CATCH_UP))
     return False
 
 
@@ -168,12 +175,20 @@ def catch_up(session: Session, site: Site, address: Address) -> bool:
         select(Comment).where(Comment.address_id == address.id).order_by(Comment.id.desc()).limit(CAUGHT_UP)
     ).all()
     each = [(comment, _happened(session, comment)) for comment in reversed(comments)]
-    events = [(comment, event) for comment, event in each if event is not None]
+    events = [(comment, event) for comment, event in each if event is not None and _holds(session, comment, event)]
     if not events:
         return False
     # By one letter alone the mail is found with it; one that tells of several is found by its address.
     only = events[0][0] if len(events) == 1 else None
-    return _tell_of(session, site, address, events, once=f"confirmed:{address.id}:{address.confirmed_at}", only=only)
+    return _tell_of(session, site, address, events, once=f"{CATCH_UP}:{address.id}:{address.confirmed_at}", only=only)
+
+
+def ending(site: Site, stop: str) -> dict[str, str]:
+    """Return the headers by which a mail program ends all mail to an address, given the token that does (RFC 8058)."""
+    return {
+        "List-Unsubscribe": f"<{site.settings.address}/mail/stop/{stop}>",
+        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+    }
 
 
 def _happened(session: Session, comment: Comment) -> Event | None:
@@ -193,9 +208,14 @@ def _happened(session: Session, comment: Comment) -> Event | None:
     return _OF_REQUESTS.get(request.state, Event.POSTED) if request is not None else Event.POSTED
 
 
+def _holds(session: Session, comment: Comment, event: Event) -> bool:
+    """Whether what happened is still so for readers: nothing is posted under an essay that was taken down."""
+    return event not in WITH_THE_ESSAY or _essay(session, comment) is not None
+
+
 def _tell(session: Session, site: Site, comment: Comment, event: Event, number: int) -> bool:
     address = _to_tell(session, comment)
-    if address is None:
+    if address is None or not _holds(session, comment, event):
         return False
     return _tell_of(session, site, address, [(comment, event)], once=f"{event}:{number}", only=comment)
 
@@ -351,11 +371,8 @@ def _put(
 
 
 def _headers(site: Site, stop: str, comment: Comment | None) -> dict[str, str]:
-    """Return the headers by which a mail program ends the mail (RFC 8058) and keeps a letter's mails together."""
-    headers = {
-        "List-Unsubscribe": f"<{site.settings.address}/mail/stop/{stop}>",
-        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
-    }
+    """Return the headers by which a mail program ends the mail and keeps a letter's mails together."""
+    headers = ending(site, stop)
     if comment is not None:
         host = urlsplit(site.settings.address).hostname or "localhost"
         about = f"<letter-{site.keys.keyed_digest('mails of a letter', comment.public_id)[:32]}@{host}>"

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import CursorResult, func, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -307,19 +307,19 @@ def forget_words(session: Session) -> None:
     )
 
 
-def forget(session: Session, comment_id: int, *, about: str | None = None) -> None:
-    """Empty what is put down about a letter, or only what is *about* one thing; what is not sent yet never is.
+def forget(session: Session, comment_id: int) -> None:
+    """Empty what is put down about a letter; what is not sent yet never is.
 
     What tells of several letters to the same address goes with it. What a worker has in hand may still arrive.
     """
-    if about is not None:
-        _forget(session, (Outgoing.comment_id == comment_id) & Outgoing.once.startswith(f"{about}:", autoescape=True))
-        return
-    of_it = Outgoing.comment_id == comment_id
-    address_id = session.scalar(select(Comment.address_id).where(Comment.id == comment_id))
-    if address_id is not None:
-        of_it = or_(of_it, Outgoing.comment_id.is_(None) & (Outgoing.address_id == address_id))
-    _forget(session, of_it)
+    _forget(session, _of(session, [comment_id]))
+
+
+def forget_about(session: Session, comment_ids: Sequence[int], about: Sequence[str]) -> None:
+    """Empty what is put down about letters and is *about* one of these things, as `forget` does."""
+    is_about = or_(*(Outgoing.once.startswith(f"{each}:", autoescape=True) for each in about))
+    for start in range(0, len(comment_ids), 500):
+        _forget(session, _of(session, comment_ids[start : start + 500]) & is_about)
 
 
 def forget_address(session: Session, address_id: int) -> None:
@@ -384,6 +384,16 @@ def _put(
     except IntegrityError:
         return session.scalars(there).one()
     return row.id
+
+
+def _of(session: Session, comment_ids: Sequence[int]) -> ColumnElement[bool]:
+    """Return the condition under which a mail tells of one of these letters, by itself or among others."""
+    addresses = session.scalars(
+        select(Comment.address_id).where(Comment.id.in_(comment_ids), Comment.address_id.is_not(None)).distinct()
+    ).all()
+    # Where there is no address, nothing is among others: mail to moderators has neither.
+    among_others = Outgoing.comment_id.is_(None) & Outgoing.address_id.in_(addresses)
+    return or_(Outgoing.comment_id.in_(comment_ids), among_others)
 
 
 def _forget(session: Session, which: Any) -> None:

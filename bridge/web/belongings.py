@@ -38,7 +38,7 @@ def create_link() -> ResponseReturnValue:
 @open_to(Access.PUBLIC)
 def asked() -> ResponseReturnValue:
     """Say that a mail is on its way, if there is anything to see."""
-    return render_template("your_letters_asked.html", minutes=_minutes(), most=kept.MOST_LINKS)
+    return render_template("your_letters_asked.html", minutes=_minutes(), most=kept.MOST_LINKS, days=kept.RARELY.days)
 
 
 @belongings.get("/erased")

@@ -7,8 +7,9 @@ from typing import Any
 from flask import Blueprint, Response, current_app, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
-from bridge import appeals, comments, db, erasure, essays, intake, language, paths, printing, thread, waits
-from bridge.comments import CommentRefused, DecidedMeanwhile, Letter
+from bridge import admission, appeals, comments, db, erasure, essays, intake, language, paths, printing, thread, waits
+from bridge.comments import CommentRefused, Letter
+from bridge.web import arriving, problems
 from bridge.web.access import Access, declared, framable, open_to, site
 from bridge.web.writing import Refusal, letter_from_form, refusal
 from bridge.words import COMMENT_LENGTH, NOTE_LENGTH, WordsRefused
@@ -81,10 +82,12 @@ def change(token: str) -> ResponseReturnValue:
     public_id = comments.opened_by(site(), token)
     letter = letter_from_form()
     try:
+        arriving.take(admission.CHANGES)
+        admission.take(site(), admission.CHANGES, public_id)
         comments.change_comment(site(), public_id, letter)
     except (WordsRefused, CommentRefused, CannotAppeal, NothingToAnswer) as refused:
         held = comments.held(site(), public_id)
-        status = 409 if isinstance(refused, DecidedMeanwhile | CannotAppeal) else 422
+        status = problems.status_of(refused)
         page = render_template(
             "change.html", held=held, letter=letter, token=token, refused=refusal(refused), limit=COMMENT_LENGTH
         )

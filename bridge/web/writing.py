@@ -169,6 +169,7 @@ def _create_comment(slug: str, *, framed: bool) -> ResponseReturnValue:
     key = _key_of(slug, given)
     try:
         if key is None or "preview" in request.form:
+            arriving.take(admission.PREVIEWS)
             return _preview(slug, letter, framed=framed, too_old=key is None and given != "")
         receipt = arriving.receive(
             slug,

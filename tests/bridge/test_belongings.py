@@ -202,6 +202,7 @@ def test_finds_old_letters_and_those_of_an_address_that_is_no_longer_kept(house:
     house.send("A new one.", email=READER)
     with house.site.database.sessions.begin() as session:
         session.execute(update(Comment).values(email=None, address_id=session.scalars(select(Address.id)).one()))
+        session.execute(update(Outgoing).values(created_at=now() - timedelta(days=31)))
         session.execute(update(Address).values(sealed=None))
     found = belongings.opened(house.site, token(house)).letters
     assert [each.words for each in found] == ["A new one.", "An old letter."]

@@ -1,10 +1,12 @@
 """A letter on its reader's side: received, looked up, changed, taken back, and never twice under one key."""
 
 import secrets
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from threading import Barrier
+from typing import Any
 
 import pytest
 from ground.house import SLUG, House
@@ -12,6 +14,7 @@ from sqlalchemy import func, select
 
 from bridge import comments, essays, words
 from bridge.comments import DecidedMeanwhile, Letter, Receipt, ReplyStatus
+from bridge.keys import new_secret
 from bridge.records import Address, Comment, IdempotencyKey, Rendering, Reply, ReplyRequest, RequestState
 from moderation.base import now
 from moderation.errors import NothingToAnswer
@@ -361,3 +364,42 @@ def test_leaves_nothing_waiting_of_a_letter_that_is_changed_and_taken_back_at_on
             for act in [threads.submit(change), threads.submit(take_back)]:
                 act.result()
     assert waiting_bodies(any_house) == []
+
+
+def sent_by(house: House, secret: str, body: str, **more: Any) -> Receipt:
+    """Send a letter as a form does: with a key of its own, and the same words once."""
+    letter = Letter("Reader", body, **more)
+    return comments.receive_comment(
+        house.site, SLUG, letter, key=new_secret(), author_secret=secret, same_words_once=True
+    )
+
+
+def test_loses_no_words_that_were_changed_and_sent_again(house: House) -> None:
+    secret = new_secret()
+    first = sent_by(house, secret, "First.")
+    comments.change_comment(house.site, first.public_id, Letter("Reader", "Second."))
+    again = sent_by(house, secret, "First.")
+    assert again.public_id != first.public_id
+    assert sorted(waiting_bodies(house)) == ["First.", "Second."]
+    assert sent_by(house, secret, "Second.").public_id == first.public_id
+
+
+def test_asks_an_address_that_came_when_the_same_words_were_sent_again(house: House) -> None:
+    secret = new_secret()
+    first = sent_by(house, secret, "Once.")
+    assert sent_by(house, secret, "Once.", email="reader@letters.example").public_id == first.public_id
+    assert waiting_bodies(house) == ["Once."]
+    with house.site.database.reading_sessions() as session:
+        assert session.scalars(select(Comment.address_id)).one() is not None
+
+
+def test_takes_the_same_words_of_two_tabs_once(any_house: House) -> None:
+    secret, begin = new_secret(), threading.Barrier(6)
+
+    def send(_: int) -> str:
+        begin.wait(30)
+        return sent_by(any_house, secret, "Once, please.").public_id
+
+    with ThreadPoolExecutor(6) as tabs:
+        assert len(set(tabs.map(send, range(6)))) == 1
+    assert waiting_bodies(any_house) == ["Once, please."]

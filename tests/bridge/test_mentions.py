@@ -10,7 +10,10 @@ from ground.house import SLUG, VOICE, House
 from sqlalchemy import select
 from sqlalchemy import text as sql
 
-from bridge import erasure, essays, mentions, reviews, signals
+from bridge import admission, erasure, essays, mentions, reviews, signals
+from bridge.admission import Arrival, Came
+from bridge.comments import Letter
+from bridge.limits import Bound
 from bridge.mentions import MentionRefused, MentionState, Taken, Way
 from bridge.records import Block, Comment, Essay, Mention, ReplyRequest, Voice
 from bridge.signals import Name
@@ -21,6 +24,7 @@ from moderation.types import State, Tray
 
 SOURCE = "https://ann.example/notes/1"
 TARGET = f"http://localhost:8000/essays/{SLUG}"
+ARRIVAL = Arrival(Came.API, "192.0.2.0/24")
 
 
 def receive(house: House, source: str = SOURCE, target: str = TARGET) -> None:
@@ -88,6 +92,9 @@ def test_takes_note_of_a_page_once(any_house: House) -> None:
         ("https://ann.example/\x00", TARGET),
         ("https://ann.example/\n", TARGET),
         ("https://①②⑦.⓪.⓪.①/", TARGET),
+        ("https://\u212aann.example/", TARGET),
+        ("https://ann.example:99999/", TARGET),
+        ("http://LOCALHOST.:9000/", TARGET),
         ("https://ann.example/" + "x" * 1000, TARGET),
         ("", TARGET),
         (SOURCE, ""),
@@ -224,7 +231,8 @@ def test_brings_nothing_back_that_was_taken_down_or_erased(house: House) -> None
         gate.withdraw(session, house.submission(public_id), by="operator")
     found(house)
     erasure.erase_comment(house.site, public_id)
-    found(house)
+    with pytest.raises(MentionRefused):
+        found(house)
     assert len(letters(house)) == 1
 
 
@@ -233,6 +241,83 @@ def test_keeps_no_address_of_a_page_whose_letter_is_erased(house: House) -> None
     erasure.erase_comment(house.site, letters(house)[0].public_id)
     [row] = rows(house)
     assert "ann" not in row.source
+
+
+@pytest.mark.parametrize("spelled", [SOURCE, f"{SOURCE}#again", SOURCE.replace("ann.example", "ANN.example:443")])
+def test_forgets_for_good_a_page_whose_letter_was_erased(any_house: House, spelled: str) -> None:
+    found(any_house)
+    erasure.erase_comment(any_house.site, letters(any_house)[0].public_id)
+    with pytest.raises(MentionRefused):
+        receive(any_house, source=spelled)
+    [row] = rows(any_house)
+    assert "ann" not in row.source
+
+
+@pytest.mark.parametrize("ends", ["found", "gone", "refused", "tried again"])
+def test_forgets_a_page_whose_letter_is_erased_while_it_is_looked_at(any_house: House, ends: str) -> None:
+    found(any_house)
+    erasure.erase_comment(any_house.site, letters(any_house)[0].public_id)
+    with any_house.site.database.sessions.begin() as session:
+        # As another request leaves it that was let in just before.
+        row = session.scalars(select(Mention)).one()
+        row.source, row.target, row.state, row.comment_id = SOURCE, TARGET, "waiting", None
+    taken = take(any_house)
+    match ends:
+        case "found":
+            said = mentions.found(any_house.site, taken, author="Ann", words="I thought of it.")
+        case "gone":
+            said = mentions.gone(any_house.site, taken, f"{SOURCE} is gone.")
+        case _:
+            said = mentions.refuse(any_house.site, taken, f"{SOURCE} answered 503.", passing=ends == "tried again")
+    [row] = rows(any_house)
+    assert said == "refused"
+    assert (row.state, row.target, row.why, row.not_before) == ("refused", "", None, None)
+    assert "ann" not in row.source
+    assert len(letters(any_house)) == 1
+
+
+@pytest.mark.parametrize("tail", ["#1", "#", "#1#2"])
+@pytest.mark.parametrize("site", ["https://ann.example", "https://ANN.Example", "https://ann.example:443"])
+def test_adds_one_letter_for_a_page_however_it_is_spelled(any_house: House, site: str, tail: str) -> None:
+    found(any_house)
+    receive(any_house, source=f"{site}/notes/1{tail}")
+    mentions.found(any_house.site, take(any_house), author="Ann", words="I thought of it.")
+    assert (len(rows(any_house)), len(letters(any_house))) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://ann.example", "https://ann.example/"),
+        ("https://ann.example#x", "https://ann.example/"),
+        ("https://ann.example?Q=1#x", "https://ann.example/?Q=1"),
+        ("http://Ann.example:80/A?b=%2F", "http://ann.example/A?b=%2F"),
+        ("http://ann.example:443/", "http://ann.example:443/"),
+        ("https://ann.example:8443/", "https://ann.example:8443/"),
+        ("https://ann.example/?", "https://ann.example/?"),
+        ("https://ann.example.:0443/", "https://ann.example/"),
+        ("HTTPS://ann.example/", "https://ann.example/"),
+    ],
+)
+def test_tells_pages_apart_by_what_servers_are_asked(house: House, given: str, kept: str) -> None:
+    receive(house, source=given)
+    assert [row.source for row in rows(house)] == [kept]
+
+
+def test_brings_so_many_letters_an_hour_under_one_essay(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "UNDER_AN_ESSAY", Bound("letters under an essay", 2, 3600))
+    house.site = replace(house.site, settings=house.site.settings.model_copy(update={"rate_limits": "on"}))
+    said = []
+    for number in range(3):
+        receive(house, source=f"{SOURCE}?{number}")
+        said.append(mentions.found(house.site, take(house), author="Ann", words="I thought of it."))
+    assert said == ["done", "done", "it is tried again"]
+    assert len(letters(house)) == 2
+    # A page that has its letter already counts for nothing.
+    receive(house, source=f"{SOURCE}?0")
+    assert mentions.found(house.site, take(house, 0), author="Ann", words="I thought again.") == "done"
+    # Nor can pages elsewhere use up what readers may send.
+    admission.admit(house.site, SLUG, Letter(author="Bo", body="My own words."), ARRIVAL)
 
 
 def test_says_why_nothing_came_of_it(house: House) -> None:

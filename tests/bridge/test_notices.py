@@ -167,9 +167,9 @@ def test_sends_no_answer_that_was_taken_down_meanwhile(told: House) -> None:
 
 @pytest.mark.parametrize("letters", [1, 2])
 def test_sends_no_catch_up_with_an_answer_that_was_taken_down_meanwhile(house: House, letters: int) -> None:
-    for number in range(letters - 1):
-        house.post(f"Before, {number}.", email=READER)
     _, reply = house.exchange("A letter.", "Answer-canary.", email=READER)
+    for number in range(letters - 1):
+        house.post(f"Another, {number}.", email=READER)
     confirmed(house.site)
     assert "Answer-canary." in newest(house).words
     take_down(house, reply)

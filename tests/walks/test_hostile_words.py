@@ -149,8 +149,10 @@ def test_runs_nothing_that_somebody_wrote(
         look(visitor, path)
     answer = next(path.rpartition("/")[2] for path in stage.paths if path.startswith("/replies/"))
     for path in (
-        f"{stage.essay}?answering={answer}",
-        f"{stage.essay}?answering={quote(BODIES[4])}&after={quote(BODIES[2])}",
+        f"{stage.essay}/write?answering={answer}",
+        f"{stage.essay}/write?answering={quote(BODIES[4])}&about={quote(BODIES[2])}",
+        f"{stage.essay}?page={quote(BODIES[4])}&lang={quote(BODIES[2])}",
+        f"{stage.essay}/embed",
         f"/essays/{quote(BODIES[4], safe='')}",
         f"/letters/{quote(BODIES[4], safe='')}",
         f"/comments/{quote(BODIES[2], safe='')}",
@@ -175,8 +177,8 @@ def _refused_and_read_over(visitor: Visit, stage: Stage) -> None:
         page.get_by_role("alert").wait_for()
         look(visitor, f"the refusal of {body}")
         page.locator("#body").fill(body)
-        page.locator("[data-preview]").click()
-        page.get_by_role("heading", name="Your letter about").wait_for()
+        page.locator("button[name=preview]").click()
+        page.get_by_role("heading", name="Read your letter over").wait_for()
         look(visitor, f"the preview of {body}")
         # A draft is put back by a module.
         visitor.go(stage.essay)

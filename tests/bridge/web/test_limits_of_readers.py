@@ -305,3 +305,25 @@ def valkey_in(folder: Path) -> subprocess.Popen[bytes]:
     server = subprocess.Popen(valkey.server_command(folder), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     valkey.await_ready(valkey.url(folder), 10)
     return server
+
+
+def test_bounds_the_changes_of_a_letter_and_keeps_the_words(house: House, limited: Callable[..., Flask]) -> None:
+    client = limited().test_client()
+    token = house.send("At first.").token
+    path = f"/letters/{token}/change"
+    for number in range(20):
+        assert client.post(path, data={"author": "Reader", "body": f"Change {number}."}).status_code == 303
+    refused = client.post(path, data={"author": "Reader", "body": "One too many."})
+    assert refused.status_code == 429
+    assert form(refused, "/change").fields["body"].strip() == "One too many."
+
+
+def test_bounds_what_is_read_over_and_keeps_the_words(house: House, limited: Callable[..., Flask]) -> None:
+    client = limited().test_client()
+    sent = {"author": "Reader", "body": "Shown, please."}
+    answers = [client.post(f"/essays/{SLUG}/comments", data=sent).status_code for _ in range(60)]
+    assert answers == [200] * 60
+    refused = client.post(f"/essays/{SLUG}/comments", data=sent)
+    assert refused.status_code == 429
+    assert form(refused, "/comments").fields["body"].strip() == "Shown, please."
+    assert letters(house) == 0

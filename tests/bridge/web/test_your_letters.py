@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from ground.house import House, form, site_over, text, tree
-from ground.postbag import READER, events, put_down
+from ground.postbag import READER, confirmed, events, put_down
 from sqlalchemy import event
 
 from bridge import admission, belongings, comments
@@ -59,6 +59,7 @@ def test_walks_from_the_form_over_the_mail_to_the_file_and_the_erasure(house: Ho
 
 def test_answers_alike_whether_an_address_is_known_or_not(house: House, client: FlaskClient) -> None:
     house.send(email=READER)
+    confirmed(house.site)
     answers = []
     for email in (READER, OTHER, *[READER] * belongings.MOST_LINKS):
         answer = client.post("/your-letters", data={"email": email})
