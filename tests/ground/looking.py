@@ -24,7 +24,8 @@ LOOK = """async () => {
   for (const each of document.querySelectorAll("*")) {
     for (const { name, value } of each.attributes) {
       if (name.startsWith("on") || name === "style" || name === "srcdoc") found.push(`${each.localName} ${name}`);
-      if (/^(href|src|action|formaction|poster|data)$/.test(name) && !each.matches(".words a, a[itemprop=isBasedOn]")) {
+      const leaves = each.matches(".words a, a[itemprop=isBasedOn], .disclaimer a[rel=noopener]");
+      if (/^(href|src|action|formaction|poster|data)$/.test(name) && !leaves) {
         const url = new URL(value, location.href);
         if (url.origin !== location.origin) found.push(`${each.localName} ${name}=${value}`);
       }

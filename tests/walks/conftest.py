@@ -14,7 +14,9 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
     At the very end, see that it left nothing behind and gave nothing away.
     """
-    quick = Installation(tmp_path_factory.mktemp("walk"), {"REHEARSAL_LATENCY": "0.05", "RATE_LIMITS": "off"})
+    quick = Installation(
+        tmp_path_factory.mktemp("walk"), {"REHEARSAL_LATENCY": "0.05", "RATE_LIMITS": "off", "GATHERING_SECONDS": "0.2"}
+    )
     quick.start()
     try:
         quick.admit_moderator()

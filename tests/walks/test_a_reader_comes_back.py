@@ -95,6 +95,7 @@ class Reader:
         Axe is a script: where none runs it looks at the same address in a browser of its own, without our modules.
         """
         page = self.page
+        page.wait_for_load_state()
         assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, page.url
         if self.how.javascript:
             assert violations(page) == [], page.url

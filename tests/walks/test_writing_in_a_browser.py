@@ -117,6 +117,7 @@ def test_keeps_a_draft_in_the_browser_until_it_is_sent(reader: Visit, house: Hou
     send(page)
     expect(page).to_have_url(LETTER)
     assert waiting(house) == ["Not yet finished."]
+    page.wait_for_load_state()  # The page that says so has run its module by then.
     page = reader.go(ESSAY)
     expect(page.locator("[data-kept]")).to_be_visible()
     expect(page.locator("#body")).to_have_value("")
