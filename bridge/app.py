@@ -69,6 +69,7 @@ def create_app(site: Site | None = None) -> Flask:
     app.json = StrictJson(app)  # After Flask-Security, which puts a lenient one in its place.
     access.csrf.init_app(app)
     app.before_request(access.speak)
+    app.teardown_request(access.fall_silent)
     app.before_request(access.guard)
     app.before_request(sign_in.slow_down)
     app.add_url_rule("/static/<filename>", "static", static)

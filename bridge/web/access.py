@@ -144,6 +144,11 @@ def speak() -> None:
         language.speak(language.chosen(request.args.get("lang"), accepted, offered), offered)
 
 
+def fall_silent(_error: BaseException | None) -> None:
+    """Speak English again: what this thread does next is not for that reader."""
+    language.speak(language.ENGLISH, (language.ENGLISH,))
+
+
 def guard() -> ResponseReturnValue | None:
     """Let the request through to its view, or answer it here. Runs before every request."""
     if "Transfer-Encoding" in request.headers:

@@ -55,3 +55,8 @@ def test_names_the_language_where_it_is_not_the_sites_own() -> None:
         assert paths.essay(SLUG, page=2, anchor="letters") == f"/essays/{SLUG}?page=2&lang=de#letters"
     with language.speaking("en", ("en", "de")):
         assert paths.essay(SLUG, page=2, anchor="letters") == f"/essays/{SLUG}?page=2#letters"
+
+
+def test_speaks_english_again_when_a_reader_was_answered(app: Flask) -> None:
+    assert 'lang="de"' in app.test_client().get("/?lang=de").text
+    assert language.tongue() == language.Tongue()
