@@ -59,7 +59,8 @@ def test_tells_the_walk_of_one_comment_and_its_reply(installation: Installation)
     assert told["author"].endswith("(rehearsal)")
     essay = installation.call("GET", f"/api/v1/essays/{SLUG}").json
     assert recomputed(essay) == essay["digest"] == installation.call("GET", comment).json["in_answer_to"]
-    assert installation.call("GET", f"/essays/{SLUG}").text.count(mark) == 3
+    # The name, told to machines once more; the letter; and what the rehearsal repeats of it.
+    assert installation.call("GET", f"/essays/{SLUG}").text.count(mark) == 4
     assert email not in installation.call("GET", comment).text + installation.call("GET", letter).text
 
 
