@@ -346,57 +346,6 @@ def test_takes_the_same_words_of_one_author_once_an_hour_where_a_form_sent_them(
     assert send(KEY[3:] + "xyz", first.author_secret).public_id != again.public_id
 
 
-def test_makes_one_letter_of_the_same_words_that_two_tabs_send_at_once(any_house: House) -> None:
-    """Each tab has a key of its own, so that only the words and their author are the same."""
-    for number in range(5):
-        together, secret = Barrier(4), secrets.token_urlsafe(32)
-
-        def send(key: str, together: Barrier = together, secret: str = secret, number: int = number) -> str:
-            together.wait()
-            letter = Letter("Reader", f"Once, {number}.")
-            return comments.receive_comment(
-                any_house.site, SLUG, letter, key=key, author_secret=secret, same_words_once=True
-            ).public_id
-
-        with ThreadPoolExecutor(4) as threads:
-            assert len(set(threads.map(send, [secrets.token_hex(16) for _ in range(4)]))) == 1
-    assert len(waiting_bodies(any_house)) == 5
-
-
-@pytest.mark.parametrize("changed", [Letter("Reader", "Otherwise."), Letter("Reader", "Once.", wants_reply=False)])
-def test_takes_words_again_that_their_letter_no_longer_says(house: House, changed: Letter) -> None:
-    first = Letter("Reader", "Once.")
-
-    def send(key: str, secret: str | None) -> Receipt:
-        return comments.receive_comment(house.site, SLUG, first, key=key, author_secret=secret, same_words_once=True)
-
-    sent = send(KEY, None)
-    comments.change_comment(house.site, sent.public_id, changed)
-    assert send(KEY, None).public_id == sent.public_id, "a retry is told what became of the first one"
-    again = send(KEY[::-1], sent.author_secret)
-    assert again.public_id != sent.public_id
-    assert sorted(waiting_bodies(house)) == sorted([changed.body, "Once."])
-    assert send(KEY[1:] + "x", sent.author_secret).public_id == again.public_id
-    comments.take_back(house.site, again.public_id)
-    comments.change_comment(house.site, sent.public_id, first)
-    assert send(KEY[2:] + "xy", sent.author_secret).public_id == sent.public_id
-
-
-@pytest.mark.parametrize("decision", ["approve", "reject"])
-def test_knows_the_same_words_after_they_were_decided_on(house: House, decision: str) -> None:
-    sent = comments.receive_comment(house.site, SLUG, Letter("Reader", "Once."), key=KEY, same_words_once=True)
-    getattr(house, decision)(sent.public_id)
-    again = comments.receive_comment(
-        house.site,
-        SLUG,
-        Letter("Reader", "Once."),
-        key=KEY[::-1],
-        author_secret=sent.author_secret,
-        same_words_once=True,
-    )
-    assert again.public_id == sent.public_id
-
-
 def test_leaves_nothing_waiting_of_a_letter_that_is_changed_and_taken_back_at_once(any_house: House) -> None:
     for _ in range(10):
         sent = any_house.send("As it was.")

@@ -19,7 +19,6 @@ from werkzeug.test import TestResponse
 from bridge import admission, blocks
 from bridge.app import create_app
 from bridge.blocks import What
-from bridge.limits import Bound
 from bridge.records import Comment, Signal
 from moderation import base
 from moderation.queue import awaiting_review
@@ -141,86 +140,6 @@ def test_bounds_previews_and_reports(house: House, limited: Callable[..., Flask]
     assert (refused.status_code, "It is rude." in refused.text) == (429, True)
     assert int(refused.headers["Retry-After"]) > 0
     assert client.post("/api/v1/reports", json=report).status_code == 429
-
-
-@pytest.mark.parametrize("where", ["", "/embed"])
-def test_bounds_how_often_a_letter_is_read_over_and_keeps_its_words(
-    limited: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    monkeypatch.setattr(admission, "PREVIEWS", Bound("previews", 3, 60))
-    client = limited().test_client()
-    letter = {"author": "Reader", "body": "My letter, of many words."}
-    tokened = written(client, f"{where[1:]}/write" if where else "write")
-    for _ in range(2):
-        assert client.post(f"/essays/{SLUG}{where}/comments", data=letter).status_code == 200
-    assert tokened.submit(client, **letter, preview="yes").status_code == 200
-    for refused in (
-        client.post(f"/essays/{SLUG}{where}/comments", data=letter),
-        tokened.submit(client, **letter, preview="yes"),
-    ):
-        assert (refused.status_code, refused.headers["Cache-Control"]) == (429, "no-store")
-        assert 0 < int(refused.headers["Retry-After"]) <= 60
-        kept = form(refused, "/comments")
-        assert (kept.fields["body"].strip(), kept.fields["author"]) == (letter["body"], letter["author"])
-    shown = client.post(f"/essays/{SLUG}/embed/preview" if where else "/preview", data=letter)
-    assert shown.status_code == 429
-    assert int(shown.headers["Retry-After"]) > 0
-    assert "This was asked for too often from your connection." in text(shown)
-    assert 'id="as-posted"' in shown.text
-    # What was read over enough can be sent.
-    assert kept.submit(client).status_code == 303
-
-
-def test_keeps_other_words_under_a_used_token_where_they_cannot_be_read_over(
-    limited: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(admission, "PREVIEWS", Bound("previews", 1, 60))
-    client = limited().test_client()
-    used = written(client)
-    assert used.submit(client, author="Reader", body="First.").status_code == 303
-    assert used.submit(client, author="Reader", body="Second, in other words.").status_code == 200
-    refused = used.submit(client, author="Reader", body="Third, in other words.")
-    assert refused.status_code == 429
-    kept = form(refused, "/comments")
-    assert kept.fields["body"].strip() == "Third, in other words."
-    assert kept.submit(client).status_code == 303
-
-
-def test_bounds_changes_by_letter_and_by_network_and_keeps_the_new_words(
-    house: House, limited: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(admission, "CHANGES", Bound("changes", 4, 3600))
-    client = limited().test_client()
-    mine, yours = house.send("Mine."), house.send("Yours.")
-
-    def change(token: str, body: str, by: str) -> TestResponse:
-        sent = {"author": "Reader", "body": body}
-        return client.post(f"/letters/{token}/change", data=sent, environ_overrides={"REMOTE_ADDR": by})
-
-    for number in range(4):
-        assert change(mine.token, f"Mine, {number}.", f"192.0.2.{number}").status_code == 303
-    refused = change(mine.token, "Mine, at last.", "192.0.2.99")
-    assert (refused.status_code, refused.headers["Cache-Control"]) == (429, "no-store")
-    assert 0 < int(refused.headers["Retry-After"]) <= 3600
-    assert "so yours is as it was before." in text(refused)
-    assert form(refused, "/change").fields["body"].strip() == "Mine, at last."
-    assert "Let a person look at it" not in text(refused)
-    # What the letter refused did not count for the network.
-    for number in range(4):
-        assert change(yours.token, f"Yours, {number}.", "192.0.2.99").status_code == 303
-    other = house.send("Another.")
-    assert change(other.token, "Another one.", "192.0.2.99").status_code == 429
-    assert change(other.token, "Another one.", "192.0.2.98").status_code == 303
-    with house.site.database.reading_sessions() as session:
-        bodies = {each.body for each in awaiting_review(session)}
-    assert bodies == {"Mine, 3.", "Yours, 3.", "Another one."}
-
-
-def test_bounds_no_changes_where_limits_are_off(house: House, client: FlaskClient) -> None:
-    sent = house.send("As it was.")
-    for number in range(admission.CHANGES.times + 1):
-        data = {"author": "Reader", "body": f"Changed, {number}."}
-        assert client.post(f"/letters/{sent.token}/change", data=data).status_code == 303
 
 
 def test_tells_a_blocked_network_what_to_do(house: House, limited: Callable[..., Flask]) -> None:
