@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from playwright.sync_api import Browser, Playwright
+from playwright.sync_api import Browser, Playwright, expect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -30,6 +30,11 @@ from playwright.sync_api import sync_playwright
 with sync_playwright() as playwright:
     print(playwright.chromium.executable_path)
 """
+
+
+PATIENCE = 15.0
+"""How long a test waits for what a page does, in seconds; Playwright's own five are few on a busy machine."""
+expect.set_options(timeout=1000 * PATIENCE)
 
 
 class NoChromium(Exception):

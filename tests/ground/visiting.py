@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, Route, ViewportSize
 
+from ground.chromium import PATIENCE
 from ground.installation import ROOT
 
 PICTURES = ROOT / "test-pictures"
@@ -14,6 +16,8 @@ WIDTHS: dict[int, ViewportSize] = {390: {"width": 390, "height": 844}, 1280: {"w
 
 # A page's refusal is an answer like another; the browser complains about it in the console all the same.
 _REFUSED = "Failed to load resource: the server responded with a status of "
+# What the browser itself notes, where a visitor was quicker than the page.
+NOTED = "Autofocus processing was blocked because a document already has a focused element."
 
 
 @dataclass(eq=False)
@@ -28,7 +32,7 @@ class Visit:
     """The statuses above 399 that this visitor provokes."""
 
     def __post_init__(self) -> None:
-        self.context.set_default_timeout(15_000)
+        self.context.set_default_timeout(1000 * PATIENCE)
         self.context.on("console", self._console)
         self.context.on("dialog", self._dialog)
         self.context.on("weberror", lambda error: self.wrongs.append(f"error: {error.error}"))
@@ -60,6 +64,8 @@ class Visit:
         return url.startswith((f"{self.address}/", "data:,", "about:blank"))
 
     def _console(self, message: ConsoleMessage) -> None:
+        if message.text == NOTED:
+            return
         if message.type not in {"error", "warning"}:
             # No module of ours writes to the console: whatever does was put there by somebody's words.
             self.wrongs.append(f"console: {message.text}")
@@ -83,6 +89,15 @@ def visit(browser: Browser, address: str, *, javascript: bool = True, bypass_csp
     """Begin a visit with a fresh browser."""
     context = browser.new_context(viewport=WIDTHS[1280], java_script_enabled=javascript, bypass_csp=bypass_csp)
     return Visit(context, address)
+
+
+def wait_until(page: Page, truth: str) -> None:
+    """Wait until an expression is true in a page; our policy is not bent for it."""
+    # It compiles the expression anew at each turn, which the policy forbids to whatever a page does by itself.
+    end = time.monotonic() + PATIENCE
+    while not page.evaluate(truth):
+        assert time.monotonic() < end, truth
+        page.wait_for_timeout(50)
 
 
 def sign_in(visitor: Visit, email: str, password: str) -> None:

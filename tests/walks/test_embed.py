@@ -19,10 +19,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from ground import chromium
 from ground.installation import ROOT, Installation, wait_for
+from ground.visiting import NOTED
 from jinja2 import Environment
 from playwright.sync_api import (
     Browser,
     BrowserContext,
+    ConsoleMessage,
     Error,
     Frame,
     FrameLocator,
@@ -142,8 +144,8 @@ class Guest:
     wrongs: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.context.set_default_timeout(15_000)
-        self.context.on("console", lambda message: self.wrongs.append(f"{message.type}: {message.text}"))
+        self.context.set_default_timeout(1000 * chromium.PATIENCE)
+        self.context.on("console", self._console)
         self.context.on("weberror", lambda error: self.wrongs.append(f"error: {error.error}"))
         self.page = self.context.new_page()
 
@@ -155,6 +157,10 @@ class Guest:
     def leave(self) -> None:
         self.context.close()
         assert self.wrongs == []
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.text != NOTED:
+            self.wrongs.append(f"{message.type}: {message.text}")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from ground import chromium
 from ground.house import SLUG, House, furnish, site_over
-from ground.visiting import WIDTHS, Visit, visit
+from ground.visiting import WIDTHS, Visit, visit, wait_until
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -180,7 +180,7 @@ def test_takes_a_letter_again_that_was_taken_back(reader: Visit, house: House) -
         page.get_by_text("Take it back", exact=True).click()
         page.get_by_role("button", name="Yes, take it back").click()
         expect(page.locator(".stations")).to_contain_text("It was taken back")
-        page.wait_for_function("localStorage.getItem('emeritus on their way') === null")
+        wait_until(page, "localStorage.getItem('emeritus on their way') === null")
     assert waiting(house) == []
 
 
@@ -192,6 +192,7 @@ def test_takes_it_once_after_the_back_button_without_a_module(browser: Browser, 
         write(page, "Once, please.")
         page.get_by_role("button", name="Read it over, then send").click()
         send(page)
+        expect(page).to_have_url(LETTER)
         page.go_back()
         if page.get_by_role("button", name="Read it over, then send").is_visible():
             page.get_by_role("button", name="Read it over, then send").click()

@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from flask import Flask
 from ground import chromium
 from ground.house import SLUG, House
-from ground.visiting import Visit, visit
+from ground.visiting import Visit, visit, wait_until
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from bridge.comments import Receipt
@@ -190,7 +190,7 @@ def test_stops_asking_once_nothing_waits(visitor: Visit, house: House) -> None:
     sent = house.post()
     is_author_of(visitor, house, sent)
     page = visitor.go(ESSAY)
-    page.wait_for_function("slug => localStorage.getItem('emeritus mine ' + slug) === null", arg=SLUG)
+    wait_until(page, f"localStorage.getItem('emeritus mine {SLUG}') === null")
 
 
 def test_shows_letters_in_a_frame_by_their_keys(visitor: Visit, house: House) -> None:
