@@ -70,6 +70,8 @@
     prefers.addEventListener("change", follow, while_here);
     const changes = new MutationObserver(follow);
     for (const each of [document.documentElement, document.body, tag]) changes.observe(each, { attributes: true });
+    // A style sheet may come after this script, and a colour may take its time to change.
+    for (const each of ["load", "transitionend"]) document.addEventListener(each, follow, { capture: true, ...while_here });
 
     frame.addEventListener("load", () => {
       loads += 1;
@@ -120,7 +122,7 @@
       if (now === dark) return;
       dark = now;
       frame.style.colorScheme = dark ? "dark" : "light";
-      tell({ dark: dark ? 1 : 0 });
+      if (loads > 0) tell({ dark: dark ? 1 : 0 }); // Else it is told when it has loaded.
     }
   }
 
