@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
@@ -52,6 +52,10 @@ class WrongRole(Exception):
         super().__init__(f"The database connection acts as {role!r} instead of {APP_ROLE!r}. Run `emeritus migrate`.")
 
 
+class Unreadable(Exception):
+    """Raised when a plain statement cannot be read, from the error that says why."""
+
+
 @dataclass(frozen=True)
 class Database:
     """Sessions to write with and sessions to read with. Reading sessions cannot write."""
@@ -74,18 +78,22 @@ class Database:
     def read_one(self, statement: str, *parameters: str) -> Sequence[Any] | None:
         """Return the one row of a plain statement, whose parameters are written `{0}`, `{1}`, or None.
 
-        Neither the ORM nor SQLAlchemy's compiler takes part: it is for what every reader asks for.
+        Neither the ORM nor SQLAlchemy's compiler takes part: it is for what every reader asks for. Raises `Unreadable`.
         """
         sign = "?" if self.plain.dialect.name == "sqlite" else "%s"
         order = [int(each) for each in _PARAMETER.findall(statement)]
         told = _PARAMETER.sub(sign, statement)
         given = tuple(parameters[each] for each in order)
         try:
-            return self._read_one(told, given)
-        except psycopg.OperationalError:
-            # The server was restarted since: the pool's other connections are as dead as this one.
-            self.plain.dispose()
-            return self._read_one(told, given)
+            try:
+                return self._read_one(told, given)
+            except psycopg.OperationalError:
+                # The server was restarted since: the pool's other connections are as dead as this one.
+                self.plain.dispose()
+                return self._read_one(told, given)
+        except (SQLAlchemyError, sqlite3.Error, psycopg.Error, WrongRole) as error:
+            # The drivers' own errors, for no session translates them, and the pool's.
+            raise Unreadable from error
 
     def _read_one(self, told: str, given: tuple[str, ...]) -> Sequence[Any] | None:
         raw = self.plain.raw_connection()

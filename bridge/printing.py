@@ -21,7 +21,7 @@ from bridge import assets, intake, language, markup, passages, templating, threa
 from bridge.essays import Published
 from bridge.metadata import AI_SOURCE
 from bridge.settings import Settings
-from bridge.thread import Counts, PostedComment
+from bridge.thread import AboutBlock, Counts, PostedComment
 from bridge.words import COMMENT_LENGTH
 from moderation.types import Digest, Released
 
@@ -31,12 +31,22 @@ _FRAMES = {"page": "essay.html", "embed": "embed.html"}
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """A block of an essay's text, and what was written about it."""
+
+    html: Markup
+    about: AboutBlock | None
+    quoted: str
+    """Where in the text that it shows there stand words that letters quote: "4-13 20-24" (`quoted_in`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sheet:
     """What stands around the letters of one page of a correspondence."""
 
     found: Published
-    blocks: Sequence[Markup]
-    """Of the essay's HTML; none on later pages, which have no essay."""
+    blocks: Sequence[Block]
+    """Of the essay's text; none on later pages, which have no essay."""
     counts: Counts
     page: int
     pages: int
@@ -51,8 +61,34 @@ def version(settings: Settings) -> str:
 
 def sheet(session: Session, found: Published, page: int, *, pages: int, counts: Counts) -> Sheet:
     """Return what stands around the letters of a page of an essay's correspondence."""
+    return Sheet(found, _blocks(session, found) if page == 1 else [], counts, page, pages)
+
+
+def quoted_in(block: Markup, quoted: Iterable[str]) -> str:
+    """Return where *quoted* words stand in the text that a block shows: begin and end of each stretch, in order.
+
+    In units of UTF-16, as `passages.js` counts; each white space is one unit. What overlaps is one stretch, so this is
+    never long, however many letters there are.
+    """
+    shown = " ".join(markup.shown_text(block).split())
+    stretches: list[tuple[int, int]] = []
+    for begin, end in sorted((at, at + len(each)) for each in quoted if (at := shown.find(each)) >= 0):
+        before = stretches.pop() if stretches and begin <= stretches[-1][1] else (begin, end)
+        stretches.append((before[0], max(before[1], end)))
+    return " ".join(f"{_units(shown[:begin])}-{_units(shown[:end])}" for begin, end in stretches)
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def _blocks(session: Session, found: Published) -> list[Block]:
     html = intake.html_of(session, [found.words])[found.words.digest]
-    return Sheet(found, passages.framed(html) if page == 1 else [], counts, page, pages)
+    about = thread.about_blocks(session, found.essay.id)
+    return [
+        Block(each, about.get(n), quoted_in(each, about[n].passages) if n in about else "")
+        for n, each in enumerate(passages.framed(html))
+    ]
 
 
 def letters(session: Session, found: Published, posted: Sequence[PostedComment]) -> dict[Digest, Markup]:

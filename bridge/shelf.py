@@ -96,31 +96,34 @@ def words_changed(session: Session, settings: Settings, submission_id: int) -> N
 
 
 def out_of_date(session: Session, settings: Settings) -> list[int]:
-    """Return the essays of which a page is missing, or was printed before what it shows changed."""
+    """Return the essays of which a page or list is missing, or was printed before what it shows changed."""
     fresh = (
-        select(StoredPage.essay_id, func.count().label("pages"))
-        .where(StoredPage.version == printing.version(settings), StoredPage.page > 0)
+        select(StoredPage.essay_id, func.count().label("stored"))
+        .where(StoredPage.version == printing.version(settings))
         .group_by(StoredPage.essay_id)
         .subquery()
     )
+    pages, last = func.coalesce(func.max(Comment.page), 1), func.coalesce(func.max(Comment.place), 1)
     wanted = (
-        select(Essay.id, func.coalesce(func.max(Comment.page), 1).label("pages"))
+        # Nothing is stored beyond the last page and the last list, so their number says whether all are there.
+        select(Essay.id, (pages * _copies(settings) + (last - 1) // LISTED + 1).label("stored"))
         .outerjoin(Comment, Comment.essay_id == Essay.id)
         .where(Essay.submission_id.in_(released_ids()))
         .group_by(Essay.id)
         .subquery()
     )
-    rows = session.execute(
-        select(wanted.c.id, wanted.c.pages, func.coalesce(fresh.c.pages, 0))
-        .outerjoin(fresh, fresh.c.essay_id == wanted.c.id)
-        .where(func.coalesce(fresh.c.pages, 0) < wanted.c.pages * _copies(settings))
-        .order_by(wanted.c.id)
+    return list(
+        session.scalars(
+            select(wanted.c.id)
+            .outerjoin(fresh, fresh.c.essay_id == wanted.c.id)
+            .where(func.coalesce(fresh.c.stored, 0) < wanted.c.stored)
+            .order_by(wanted.c.id)
+        )
     )
-    return [essay_id for essay_id, _, _ in rows]
 
 
 def bring_up_to_date(site: Site, essay_id: int) -> int:
-    """Print the pages of an essay that are missing or out of date, each in a transaction; return how many that were.
+    """Print the pages and lists of an essay that are missing or old, each in a transaction; return how many that were.
 
     Twice or halfway dead: what is printed is printed, and what is not is found again.
     """

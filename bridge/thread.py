@@ -68,6 +68,8 @@ class PostedComment:
     reply: PostedReply | None
     reply_gone: Gone | None
     """The tombstone of a reply that was released. A comment that was taken down does not take its reply along."""
+    reply_id: str | None
+    """The public id of its reply, posted or taken back; None: there never was one to read."""
     outcome: str | None
     """What a reader is told where there is no reply: "declined", "withheld" or "not_chosen", else None."""
     place: int
@@ -79,6 +81,17 @@ class PostedComment:
     passage_block: int | None
     below: list[PostedComment] = field(default_factory=list)
     """What was written in answer to its reply, or further down, on the same page; filled by `conversation` only."""
+
+
+@dataclass(slots=True)
+class AboutBlock:
+    """The posted letters about words of one block of an essay, whichever page they stand on."""
+
+    first_id: str
+    """The public id of the letter among them that was posted first."""
+    first_page: int
+    letters: int = 0
+    passages: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +179,26 @@ def counts(session: Session, essay_ids: Collection[int]) -> dict[int, Counts]:
     )
     found = {essay_id: Counts(all_of_them, answered) for essay_id, all_of_them, answered in letters}
     return {essay_id: found.get(essay_id, Counts(0, 0)) for essay_id in essay_ids}
+
+
+def about_blocks(session: Session, essay_id: int) -> dict[int, AboutBlock]:
+    """Return which blocks of an essay posted letters are about, by block; what was taken back is not counted."""
+    rows = session.execute(
+        select(Comment.passage_block, Comment.passage, Comment.public_id, Comment.page)
+        .where(
+            Comment.essay_id == essay_id,
+            Comment.place.is_not(None),
+            Comment.passage.is_not(None),
+            Comment.submission_id.in_(released_ids()),
+        )
+        .order_by(Comment.place)
+    )
+    found: dict[int, AboutBlock] = {}
+    for row in rows:
+        about = found.setdefault(row.passage_block, AboutBlock(row.public_id, row.page))
+        about.letters += 1
+        about.passages.add(row.passage)
+    return found
 
 
 def posted_comment(session: Session, public_id: str) -> tuple[PostedComment, Published]:
@@ -316,6 +349,7 @@ def _posted(session: Session, comments: Sequence[Comment]) -> list[PostedComment
                 answers=parents.get(comment.parent_id or 0),
                 reply=reply,
                 reply_gone=reply_gone,
+                reply_id=answer.public_id if answer is not None and (reply or reply_gone) else None,
                 outcome=state if state in {"declined", "withheld", "not_chosen"} else None,
                 place=comment.place or 0,
                 page=comment.page or 1,

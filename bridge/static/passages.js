@@ -102,7 +102,24 @@ export function passagesOf(quote) {
   return [];
 }
 
+/** Return the stretches of a block that letters quote, as the site counted them: "4-13 20-24". */
+export function stretchesOf(block, quoted) {
+  const { places } = shownBy(block.firstElementChild);
+  return quoted
+    .split(" ")
+    .map((stretch) => stretch.split("-").map(Number))
+    .filter(([begin, end]) => begin < end && end <= places.length)
+    .map(([begin, end]) => rangeOf(places, begin, end));
+}
+
 function find(element, words) {
+  const { text, places } = shownBy(element);
+  const begins = words === "" ? -1 : text.indexOf(words);
+  return begins < 0 ? null : rangeOf(places, begins, begins + words.length);
+}
+
+/** Return the text that an element shows, each white space being one blank, and where each of its characters stands. */
+function shownBy(element) {
   let text = "";
   const places = [];
   const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
@@ -114,11 +131,13 @@ function find(element, words) {
       places.push([node, at]);
     }
   }
-  const begins = words === "" ? -1 : text.indexOf(words);
-  if (begins < 0) return null;
+  return { text, places };
+}
+
+function rangeOf(places, begin, end) {
   const range = document.createRange();
-  range.setStart(...places[begins]);
-  const [node, at] = places[begins + words.length - 1];
+  range.setStart(...places[begin]);
+  const [node, at] = places[end - 1];
   range.setEnd(node, at + 1);
   return range;
 }

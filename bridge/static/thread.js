@@ -2,7 +2,7 @@
 // letters about a passage of the essay. Without this module all of it is there in another way: exact days, pages from
 // the oldest on, the page of each letter, and a link behind each paragraph.
 
-import { highlight, letThemChoose, passagesOf } from "./passages.js";
+import { highlight, letThemChoose, passagesOf, stretchesOf } from "./passages.js";
 
 const MINE = "emeritus mine ";
 const ORDER = "emeritus order";
@@ -122,24 +122,14 @@ function remember(order) {
 
 // Passages.
 
-/** Tie letters to the passages that they are about: shown in the essay, and counted beside it. */
+/** Tie letters to the passages that they are about, and what is counted beside a block to all that are quoted of it. */
 function tie(says) {
-  const quoted = [...thread.querySelectorAll("blockquote.passage[data-block]")];
-  const counted = new Map();
-  for (const quote of quoted) {
-    const block = document.getElementById(`b${quote.dataset.block}`);
-    if (block !== null) counted.set(block, [...(counted.get(block) ?? []), quote]);
-  }
-  for (const [block, quotes] of counted) {
-    const link = document.createElement("a");
-    link.className = "about-it";
-    link.href = `#${quotes[0].closest(".letter").id}`;
-    link.textContent = says.letters.replace("{n}", new Intl.NumberFormat(document.documentElement.lang || "en").format(quotes.length));
-    for (const event of ["pointerenter", "focus"]) link.addEventListener(event, () => highlight(quotes.flatMap(passagesOf)));
+  for (const link of document.querySelectorAll(".about-it")) {
+    const show = () => highlight(stretchesOf(link.closest(".block"), link.dataset.quoted));
+    for (const event of ["pointerenter", "focus"]) link.addEventListener(event, show);
     for (const event of ["pointerleave", "blur"]) link.addEventListener(event, () => highlight([]));
-    beside(block).append(link);
   }
-  for (const quote of quoted) {
+  for (const quote of thread.querySelectorAll("blockquote.passage[data-block]")) {
     for (const event of ["pointerenter", "focusin", "click"]) quote.addEventListener(event, () => highlight(passagesOf(quote)));
     for (const event of ["pointerleave", "focusout"]) quote.addEventListener(event, () => highlight([]));
     // On a later page there is no essay to lead to; in a frame, `frame.js` sees to it.
@@ -148,16 +138,6 @@ function tie(says) {
       link.href = says.essay + link.hash;
     }
   }
-}
-
-function beside(block) {
-  const found = block.querySelector(".beside");
-  if (found !== null) return found;
-  const made = document.createElement("p");
-  made.className = "beside";
-  made.dir = document.documentElement.dir;
-  block.append(made);
-  return made;
 }
 
 // A reader's own letters.

@@ -10,6 +10,7 @@ from functools import lru_cache
 from flask import Response, current_app, request, session
 
 from bridge import embedding
+from bridge.db import Unreadable
 from bridge.settings import Settings
 from bridge.web.access import Access, declared, may_be_framed, site
 
@@ -79,7 +80,10 @@ def _of_surface(response: Response) -> list[tuple[str, str]]:
     if request.endpoint is None or not may_be_framed(current_app, request.endpoint):
         return of_page(settings)
     slug = (request.view_args or {}).get("slug", "")
-    row = site().database.read_one("SELECT embed_parents, original_url FROM essays WHERE slug = {0}", slug)
+    try:
+        row = site().database.read_one("SELECT embed_parents, original_url FROM essays WHERE slug = {0}", slug)
+    except Unreadable:
+        row = None  # The page says so, to whoever every essay may be framed by.
     own, original_url = row or (None, None)
     return of_page(settings, framed=True, parents=own, original_url=original_url)
 

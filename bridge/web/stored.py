@@ -6,17 +6,19 @@ What is not stored goes on to the application, which has a view for each of thes
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from bridge import language, shelf
+from bridge.db import Unreadable
 from bridge.shelf import LISTED, Stored
 from bridge.site import Site
 from bridge.web import headers
+
+log = logging.getLogger(__name__)
 
 StartResponse = Callable[..., Any]
 Application = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
@@ -44,8 +46,9 @@ class StoredPages:
         has = _TAGS.findall(environ.get("HTTP_IF_NONE_MATCH", ""))
         try:
             stored = shelf.read(self._site, key, has=has[0] if has else "")
-        except SQLAlchemyError:
-            stored = None  # The application says what is wrong, in its own words.
+        except Unreadable as unreadable:
+            log.warning("no stored page can be read: %s", type(unreadable.__cause__).__name__)
+            stored = None  # The application prints it from the records, or says what is wrong in its own words.
         if stored is None:
             return self._application(environ, start_response)
         return self._answer(environ, start_response, stored, surface, code)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from bridge import comments, erasure, essays, intake, language, markup, passages, templating
+from bridge import comments, erasure, essays, intake, language, markup, passages, printing, templating, thread
 from bridge.comments import Letter
 from bridge.passages import Passage, PassageRefused
 from bridge.records import Comment
@@ -164,10 +164,11 @@ def test_forgets_the_passage_when_the_letter_is_erased(house: House) -> None:
 def test_frames_each_block_with_a_way_to_write_about_it(house: House, essay: Released) -> None:
     with house.site.database.reading_sessions() as session:
         found = essays.published(session, "long")
+        sheet = printing.sheet(session, found, 1, pages=1, counts=thread.Counts(0, 0))
     env = templating.standing_alone()
-    page = env.from_string('{% from "_blocks.html" import blocks %}{{ blocks(found, html) }}')
+    page = env.from_string('{% from "_blocks.html" import blocks %}{{ blocks(found, essay_blocks) }}')
     with language.speaking("en"):
-        html = page.render(found=found, html=passages.framed(intake.rendered(essay)))
+        html = page.render(found=found, essay_blocks=sheet.blocks)
     assert html.count('class="block"') == len(SHOWN)
     assert html.count('class="about-block"') == len([text for text in SHOWN if text])
     assert 'href="/essays/long/write?about=6"' in html

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from ground.house import REASON, SLUG, House
+from markupsafe import Markup
 from sqlalchemy import select, text, update
 
 from bridge import comments, erasure, essays, language, outdated, packing, printing, shelf, takedowns, thread, voices
 from bridge.app import create_app
+from bridge.passages import Passage
 from bridge.records import Comment, Essay, ReplyRequest, RequestState, StoredLetters, StoredPage, Voice
 from moderation.base import Base
 from moderation.types import Rejection, State
@@ -222,6 +224,29 @@ def test_prints_what_is_missing(house: House) -> None:
     assert stored(house) == fresh(house)
 
 
+@pytest.mark.parametrize("left", ["UPDATE stored_pages SET version = 'older'", "DELETE FROM stored_pages"])
+@pytest.mark.parametrize("where", ["page <= 0", "page = 0", "page = -2"])
+def test_finds_lists_that_were_left_old_or_missing(
+    any_house: House, left: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job died when the pages were printed, and the lists were not."""
+    monkeypatch.setattr(shelf, "LISTED", 2)
+    any_house.essay("another")
+    for number in range(6):
+        any_house.post(f"Letter {number}.")
+    with any_house.site.database.reading_sessions() as session:
+        assert shelf.out_of_date(session, any_house.site.settings) == []
+    with any_house.site.database.sessions.begin() as session:
+        session.execute(text(f"{left} WHERE {where} AND key LIKE 'thread/{SLUG}/%'"))
+    with any_house.site.database.reading_sessions() as session:
+        assert len(shelf.out_of_date(session, any_house.site.settings)) == 1
+    any_house.print()
+    with any_house.site.database.reading_sessions() as session:
+        assert shelf.out_of_date(session, any_house.site.settings) == []
+        assert set(session.scalars(select(StoredPage.version))) == {printing.version(any_house.site.settings)}
+    assert stored(any_house) == fresh(any_house)
+
+
 def test_does_not_let_tampered_words_stop_a_decision_on_others(house: House) -> None:
     sent, _ = house.exchange("Do you dream?", "I do not.")
     other = house.send("Another.")
@@ -328,6 +353,59 @@ def test_leads_from_each_page_to_the_next(house: House, monkeypatch: pytest.Monk
     assert kept == fresh(house)
     assert 'rel="next"' in kept[shelf.key("page", SLUG, 2, "en")]
     assert 'rel="next"' not in kept[shelf.key("page", SLUG, 3, "en")]
+
+
+def test_counts_letters_about_a_passage_wherever_they_stand(any_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread, "LETTERS_A_PAGE", 1)
+    any_house.post("About the whole.")
+    first, second = (any_house.post("Why well?", passage=Passage(0, words)) for words in ("rest well", "well"))
+    whole = Passage(0, "I rest well.")
+    any_house.send("Waiting.", passage=whole)
+    any_house.reject(any_house.send("Rejected.", passage=whole).public_id, code="spam")
+    mark = '<a class="about-it" href="/essays/on-rest?page={}#letter-{}" data-quoted="{}">Letters: {}</a>'
+    for leaves, shown in (
+        (None, mark.format(2, first.public_id, "2-11", 2)),
+        (first, mark.format(3, second.public_id, "7-11", 1)),
+        (second, None),
+    ):
+        if leaves is not None:
+            comments.take_back(any_house.site, leaves.public_id)
+        assert stored(any_house) == fresh(any_house)
+        page = stored(any_house)[shelf.key("page", SLUG, 1, "en")]
+        assert page.count('class="about-it"') == (shown is not None)
+        assert shown is None or shown in page
+
+
+def test_leads_to_a_letter_on_the_same_page_without_loading_it(house: House) -> None:
+    sent = house.post("Why well?", passage=Passage(0, "rest well"))
+    for code in house.site.settings.spoken:
+        page = stored(house)[shelf.key("page", SLUG, 1, code)]
+        assert f'class="about-it" href="#letter-{sent.public_id}"' in page
+
+
+def test_keeps_what_is_counted_when_an_essay_is_closed(house: House) -> None:
+    house.post("Why well?", passage=Passage(0, "rest well"))
+    essays.close(house.site, SLUG, "Enough was said.")
+    house.print()
+    page = stored(house)[shelf.key("page", SLUG, 1, "en")]
+    assert page.count('class="about-it"') == 1
+    assert 'class="about-block"' not in page
+
+
+@pytest.mark.parametrize(
+    ("quoted", "stretches"),
+    [
+        ([], ""),
+        (["one two"], "0-7"),
+        (["two", "one"], "0-3 4-7"),
+        (["one t", "two 😀", "wo"], "0-10"),
+        (["😀", "a < b"], "8-10 11-16"),
+        (["nowhere", "b"], "15-16"),
+    ],
+)
+def test_tells_which_stretches_of_a_block_are_quoted(quoted: list[str], stretches: str) -> None:
+    block = Markup("<ul>\n<li>one</li>\n<li><em>two</em> 😀\na &lt; b</li>\n</ul>\n")
+    assert printing.quoted_in(block, quoted) == stretches
 
 
 def test_lists_hundreds_for_the_api(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from ground.house import MODEL, SLUG, House
 from sqlalchemy import select
 
 from bridge import comments, essays, thread
+from bridge.passages import Passage
 from bridge.records import Essay, RequestState
 from bridge.thread import PostedComment
 
@@ -94,6 +95,31 @@ def test_puts_letters_to_an_answer_below_it_however_deep(house: House) -> None:
     assert bodies(top) == ["One.", "Another."]
     assert bodies(top[0].below) == ["Three.", "Five."]
     assert [each.answers for each in top[0].below] == [reply, deeper]
+
+
+def test_knows_the_answer_that_stood_where_it_was_taken_back_and_none_that_waits(house: House) -> None:
+    sent, reply = house.exchange("One.", "Two.")
+    house.post("Three.")
+    house.answer("Pending.")
+    assert [each.reply_id for each in posted(house)] == [reply, None]
+    comments.take_back(house.site, sent.public_id)
+    assert [each.reply_id for each in posted(house)] == [reply, None]
+
+
+def test_tells_which_blocks_letters_are_about(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread, "LETTERS_A_PAGE", 1)
+    house.essay("another", "# Another\n\nOne two.\n\nThree.")
+    house.post("Elsewhere.", passage=Passage(0, "rest well"))
+    house.post("About the whole.", slug="another")
+    sent = [house.post(words, slug="another", passage=Passage(0, words)) for words in ("two", "One", "two")]
+    last = house.post("Three.", slug="another", passage=Passage(1, "Three."))
+    house.send("Waiting.", slug="another", passage=Passage(1, "Three"))
+    comments.take_back(house.site, sent[0].public_id)
+    with house.site.database.reading_sessions() as session:
+        assert thread.about_blocks(session, essay_id(house, "another")) == {
+            0: thread.AboutBlock(sent[1].public_id, 3, 2, {"One", "two"}),
+            1: thread.AboutBlock(last.public_id, 5, 1, {"Three."}),
+        }
 
 
 @pytest.mark.parametrize(("state", "told"), [("declined", "declined"), ("withheld", "withheld"), ("failed", None)])
