@@ -78,6 +78,13 @@ class KeyUsedForOtherWords(CommentRefused):
         super().__init__("This Idempotency-Key was used for another comment. Nothing was changed; use a fresh key.")
 
 
+class SentBefore(CommentRefused):
+    """Raised when a letter comes again with its key and says something else by now, or was taken back."""
+
+    def __init__(self) -> None:
+        super().__init__(N_("You sent these words before, and then changed your letter or took it back."))
+
+
 class SecretRefused(CommentRefused):
     """Raised when an author's secret is not one of ours."""
 
@@ -216,6 +223,7 @@ def receive_comment(
     *,
     key: str | None = None,
     author_secret: str | None = None,
+    as_it_stands: bool = False,
     same_words_once: bool = False,
     noticed: Sequence[Noticed] = (),
 ) -> Receipt:
@@ -223,9 +231,10 @@ def receive_comment(
 
     *noticed* is what was noticed about how it came (`bridge.admission`); what is strong among it sorts the letter.
 
-    With *key*, a repeat of the same letter by the same author receives the first one's receipt and adds nothing. With
-    *same_words_once* that holds for another key too, within the hour: a browser that goes back may load the form again.
-    Raises `words.WordsRefused`, `essays.NoSuchEssay`, or a `CommentRefused`.
+    With *key*, a repeat of the same letter by the same author receives the first one's receipt and adds nothing; with
+    *as_it_stands* only while that still says so: who changed it or took it back may mean another letter, and is asked
+    (`SentBefore`). With *same_words_once* that holds for another key too, within the hour: a browser that goes back may
+    load the form again. Raises `words.WordsRefused`, `essays.NoSuchEssay`, or a `CommentRefused`.
     """
     if author_secret is not None and not (32 <= len(author_secret) <= 128 and author_secret.isascii()):
         raise SecretRefused
@@ -237,13 +246,14 @@ def receive_comment(
         if letter.passage is not None:
             # It renders the essay, which no other writer should wait for; within the transaction it is looked up.
             passages.check(essays.published(session, slug).words, letter.passage)
+    told = {"as_it_stands": as_it_stands, "same_words_once": same_words_once}
     try:
-        return _receive(site, slug, letter, key, secret, same_words_once=same_words_once, noticed=noticed)
+        return _receive(site, slug, letter, key, secret, **told, noticed=noticed)
     except IntegrityError:
         if key is None:
             raise
         # Another request with this key was first. It has committed, so this time its row is found.
-        return _receive(site, slug, letter, key, secret, same_words_once=same_words_once, noticed=noticed)
+        return _receive(site, slug, letter, key, secret, **told, noticed=noticed)
 
 
 def _receive(
@@ -253,6 +263,7 @@ def _receive(
     key: str | None,
     secret: str,
     *,
+    as_it_stands: bool,
     same_words_once: bool,
     noticed: Sequence[Noticed],
 ) -> Receipt:
@@ -262,6 +273,8 @@ def _receive(
         if key is not None:
             earlier = _earlier(session, site.keys, author_digest, key, slug, letter)
             if earlier is not None:
+                if as_it_stands and not _still_says(session, earlier, letter):
+                    raise SentBefore
                 return _receipt(session, site.keys, earlier, secret)
         if same_words_once:
             earlier = _said_already(session, author_digest, slug, letter)
@@ -507,17 +520,21 @@ def _said_already(session: Session, author_digest: str, slug: str, letter: Lette
     parents = select(Reply.id, Reply.public_id).where(Reply.id.in_({each.parent_id for each in sent if each.parent_id}))
     answered = {reply_id: public_id for reply_id, public_id in session.execute(parents)}  # noqa: C416
     passage = (letter.passage.words, letter.passage.block) if letter.passage else (None, None)
-    how = standing(session, [each.submission_id for each in sent])
     for each in sent:
-        says = _words(session, each.submission_id) if how[each.submission_id].state is not State.WITHDRAWN else None
         if (
-            says is not None
-            and (says.author, says.body) == (letter.author, letter.body)
+            _still_says(session, each, letter)
             and answered.get(each.parent_id or 0) == letter.parent
             and (each.passage, each.passage_block) == passage
         ):
             return each
     return None
+
+
+def _still_says(session: Session, comment: Comment, letter: Letter) -> bool:
+    """Return whether a letter says now what *letter* says; one that was taken back says nothing."""
+    how = standing(session, [comment.submission_id])[comment.submission_id]
+    says = _words(session, comment.submission_id) if how.state is not State.WITHDRAWN else None
+    return says is not None and (says.author, says.body) == (letter.author, letter.body)
 
 
 def _words(session: Session, submission_id: int) -> Pending | Released | Rejected | None:

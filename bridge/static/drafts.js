@@ -6,7 +6,7 @@ const PREFIX = "emeritus letter ";
 const SENT = "emeritus sent";
 const ON_THEIR_WAY = "emeritus on their way";
 const KEPT_FOR = 30 * 86400e3;
-const SAME_FOR = 600e3;
+const SAME_FOR = 3600e3;
 
 /** Name what *form* is about: the essay, and the answer that is written back to. */
 export function subjectOf(form) {
@@ -59,7 +59,7 @@ export function tokenFor(letter, own) {
   return own;
 }
 
-/** Forget what was sent lately: a letter that was taken back may be sent again. */
+/** Forget what was sent lately: words that were changed or taken back may be sent again, as another letter. */
 export function forgetOnTheirWay() {
   write(browser(), ON_THEIR_WAY, null);
 }

@@ -1,9 +1,13 @@
 // The form for a letter: counts its characters, shows how it would be posted, keeps a draft, and fetches the token that
 // lets it be sent at once. Without this module the same form works and is answered by a page to read it over.
 
-import { keep, kept, sending, subjectOf, take, tokenFor } from "./drafts.js";
+import { forgetOnTheirWay, keep, kept, sending, subjectOf, take, tokenFor } from "./drafts.js";
 
 const TYPED_OUT = 400;
+/** How far apart previews are asked for: the site gives so many a minute. */
+const APART = 1500;
+/** When a letter can be sent from each form without having been written too fast for a person. */
+const soonest = new WeakMap();
 /** How far the proof of work of each form is: "none" is wanted, "begun" or "over". */
 const proofs = new WeakMap();
 const form = document.querySelector("form:has(textarea[data-limit])");
@@ -38,6 +42,7 @@ function enhance(form) {
 
   count(body);
   if (form.dataset.slug !== undefined) {
+    if (form.dataset.anew !== undefined) forgetOnTheirWay();
     sending(null);
     drafts();
     form.querySelector("[data-kept]")?.removeAttribute("hidden");
@@ -72,9 +77,9 @@ function enhance(form) {
     const { submitter } = event;
     const posts = submitter?.name !== "preview" && form.elements.token !== undefined;
     onItsWay = true;
-    if (posts && proofs.get(form) === "begun") {
+    if (posts && (proofs.get(form) === "begun" || Date.now() < soonest.get(form))) {
       event.preventDefault();
-      await proven(form);
+      await Promise.all([proven(form), until(soonest.get(form) ?? 0)]);
       onItsWay = false;
       form.requestSubmit(submitter);
       return;
@@ -161,9 +166,11 @@ function preview(form) {
   let waiting = null;
   let asking = false;
   let asked = null;
+  let askedAt = 0;
 
   function ask() {
     waiting = null;
+    askedAt = Date.now();
     const words = body.value;
     if (asking || words.trim() === "" || words === asked) return;
     asking = true;
@@ -186,7 +193,7 @@ function preview(form) {
 
   function wait() {
     if (waiting !== null) clearTimeout(waiting);
-    waiting = setTimeout(ask, TYPED_OUT);
+    waiting = setTimeout(ask, Math.max(TYPED_OUT, askedAt + APART - Date.now()));
   }
 
   return () => {
@@ -206,8 +213,11 @@ async function fetchToken(form) {
   try {
     const response = await fetch(form.dataset.token, { headers: { Accept: "application/json" } });
     if (!response.ok) return;
-    const { token, challenge } = await response.json();
-    if (form.elements.token === undefined) add(form, "token", token);
+    const { token, challenge, least_seconds: least } = await response.json();
+    if (form.elements.token === undefined) {
+      add(form, "token", token);
+      soonest.set(form, Date.now() + 1000 * least);
+    }
     form.querySelector("[data-send]")?.removeAttribute("hidden");
     const over = form.querySelector("[data-preview]");
     if (over !== null) over.textContent = over.dataset.then;
@@ -237,14 +247,21 @@ async function prove(form, challenge) {
   }
 }
 
-/** Wait for the proof that was begun, but not for long. */
+/** Wait for the proof, if one was begun, but not for long. */
 function proven(form) {
+  if (proofs.get(form) !== "begun") return Promise.resolve();
   return new Promise((resolve) => {
     form.addEventListener("proven", resolve, { once: true });
     setTimeout(() => {
       proofs.set(form, "over");
       resolve();
     }, 5000);
+  });
+}
+
+function until(moment) {
+  return new Promise((resolve) => {
+    setTimeout(resolve, moment - Date.now());
   });
 }
 

@@ -61,6 +61,7 @@ def receive(
         letter,
         key=key,
         author_secret=author_secret,
+        as_it_stands=came is not Came.API,
         same_words_once=site().settings.rate_limits == "on",
         noticed=noticed,
     )

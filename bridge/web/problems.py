@@ -146,6 +146,7 @@ def _answer(status: int, sentence: str, refused: Exception) -> ResponseReturnVal
         more |= {"withdrawn_at": refused.gone.at.isoformat(), "author": None, "html": None}
     if isinstance(refused, admission.NotAdmitted):
         more |= {"retry_after": refused.retry_after, "may_ask_a_person": refused.may_ask_a_person}
+    if isinstance(refused, comments.CommentRefused | words.WordsRefused):
         more["contact"] = site().settings.contact
     if isinstance(refused, comments.EssayClosed):
         more["why"] = refused.why

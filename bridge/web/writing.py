@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from bridge import admission, comments, essays, markup, passages, paths, thread, words
 from bridge.admission import Came
-from bridge.comments import CommentRefused, EssayClosed, KeyUsedForOtherWords, Letter
+from bridge.comments import CommentRefused, EssayClosed, KeyUsedForOtherWords, Letter, SentBefore
 from bridge.essays import Published
 from bridge.language import tongue, worded
 from bridge.passages import Passage, PassageRefused
@@ -158,7 +158,8 @@ def _write(slug: str, *, framed: bool) -> ResponseReturnValue:
 
 def _form_token(slug: str) -> ResponseReturnValue:
     arriving.take(admission.FORM_TOKENS)
-    response = jsonify(token=_new_token(slug), challenge=admission.challenge(site(), slug))
+    least = admission.LEAST_TIME.seconds if site().settings.rate_limits == "on" else 0
+    response = jsonify(token=_new_token(slug), challenge=admission.challenge(site(), slug), least_seconds=least)
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -169,8 +170,8 @@ def _create_comment(slug: str, *, framed: bool) -> ResponseReturnValue:
     key = _key_of(slug, given)
     try:
         if key is None or "preview" in request.form:
-            arriving.take(admission.PREVIEWS)
-            return _preview(slug, letter, framed=framed, too_old=key is None and given != "")
+            arriving.take(admission.READ_OVER)
+            return _preview(slug, letter, given=key, framed=framed, too_old=key is None and given != "")
         receipt = arriving.receive(
             slug,
             letter,
@@ -181,9 +182,11 @@ def _create_comment(slug: str, *, framed: bool) -> ResponseReturnValue:
         )
     except KeyUsedForOtherWords:
         # Sent, then back to the preview and other words sent from there: another letter, so it is shown once more.
-        return _preview(slug, letter, framed=framed)
+        return _preview(slug, letter, given=key, framed=framed)
+    except SentBefore as before:
+        return _preview(slug, letter, given=key, framed=framed, before=worded(before))
     except (WordsRefused, CommentRefused, PassageRefused) as refused:
-        return _refused(slug, letter, refused, framed=framed, token=given if key is not None else _new_token(slug))
+        return _refused(slug, letter, refused, framed=framed, token=given if key is not None else _token(slug, None))
     if framed:
         return redirect(paths.embed_sent(slug, receipt.token), 303)
     response = redirect(paths.letter(receipt.token), 303)
@@ -191,7 +194,19 @@ def _create_comment(slug: str, *, framed: bool) -> ResponseReturnValue:
     return response
 
 
-def _preview(slug: str, letter: Letter, *, framed: bool, too_old: bool = False) -> ResponseReturnValue:
+def _preview(
+    slug: str,
+    letter: Letter,
+    *,
+    given: tuple[str, datetime | None] | None,
+    framed: bool,
+    too_old: bool = False,
+    before: str | None = None,
+) -> ResponseReturnValue:
+    """Show a letter once more before it is sent, begun when the form was in which it came.
+
+    *before* says what became of the same words, where they were sent before.
+    """
     with site().database.reading_sessions() as session:
         found = comments.taking_letters(session, slug)
         checked = comments.check(session, letter)
@@ -204,9 +219,10 @@ def _preview(slug: str, letter: Letter, *, framed: bool, too_old: bool = False) 
         letter=checked,
         parent=parent,
         html=markup.render(checked.body, Kind.COMMENT.value),
-        token=_new_token(slug),
+        token=_token(slug, given[1] if given is not None else None),
         limit=COMMENT_LENGTH,
         too_old=too_old,
+        before=before,
         framed=framed,
     )
     return _unkept(page)
@@ -301,20 +317,33 @@ def _unkept(page: str, status: int = 200) -> BaseResponse:
 
 
 def _new_token(slug: str) -> str:
+    """Return the token of a form that begins now."""
+    return _token(slug, base.now())
+
+
+def _token(slug: str, begun: datetime | None) -> str:
+    """Return a token, good for a day, of a form that was begun at a time, or nobody knows when."""
+    when = "-" if begun is None else str(int(begun.timestamp()))
     issued = int(base.now().timestamp())
-    return site().keys.signed(FORM_TOKEN, f"{slug} {issued} {secrets.token_urlsafe(16)}")
+    return site().keys.signed(FORM_TOKEN, f"{slug} {issued} {secrets.token_urlsafe(16)} {when}")
 
 
-def _key_of(slug: str, token: str) -> tuple[str, datetime] | None:
-    """Return the idempotency key in a form's token and when that was issued.
+def _key_of(slug: str, token: str) -> tuple[str, datetime | None] | None:
+    """Return the idempotency key in a form's token and when its form was begun, if that is known.
 
     None if the token is not ours, not this essay's, or too old.
     """
     opened = (site().keys.opened(FORM_TOKEN, token) or "").split(" ")
-    if len(opened) != 3 or opened[0] != slug:
+    if len(opened) != 4 or opened[0] != slug:
         return None
-    issued = datetime.fromtimestamp(int(opened[1]), UTC)
-    return (opened[2], issued) if base.now() - issued < FORM_TOKEN_LIFE else None
+    _, issued, key, begun = opened
+    if base.now() - _moment(issued) >= FORM_TOKEN_LIFE:
+        return None
+    return key, None if begun == "-" else _moment(begun)
+
+
+def _moment(seconds: str) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)
 
 
 def _author_secret() -> str | None:

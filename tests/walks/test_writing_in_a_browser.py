@@ -21,6 +21,7 @@ from bridge import db
 from bridge.app import create_app
 from bridge.site import Site
 from moderation.queue import awaiting_review
+from moderation.types import Tray
 
 pytestmark = [
     pytest.mark.slow,
@@ -182,6 +183,80 @@ def test_takes_a_letter_again_that_was_taken_back(reader: Visit, house: House) -
         expect(page.locator(".stations")).to_contain_text("It was taken back")
         wait_until(page, "localStorage.getItem('emeritus on their way') === null")
     assert waiting(house) == []
+
+
+def test_takes_a_letter_again_from_a_frame_that_was_taken_back_elsewhere(
+    browser: Browser, reader: Visit, house: House
+) -> None:
+    """A frame's storage is its own: the page of the letter, in a tab, cannot tell it what became of it."""
+    page = reader.go(f"{ESSAY}/embed/write")
+    write(page, "On second thoughts.")
+    send(page)
+    leads = page.get_by_role("link", name="Open the page of your letter").get_attribute("href")
+    elsewhere = visit(browser, reader.address)
+    elsewhere.go(leads or "").get_by_text("Take it back", exact=True).click()
+    elsewhere.page.get_by_role("button", name="Yes, take it back").click()
+    expect(elsewhere.page.locator(".stations")).to_contain_text("It was taken back")
+    elsewhere.leave()
+    page = reader.go(f"{ESSAY}/embed/write")
+    write(page, "On second thoughts.")
+    send(page)
+    expect(page.locator(".lead")).to_contain_text("You sent these words before")
+    send(page)
+    expect(page).to_have_url(re.compile("/embed/sent/"))
+    assert waiting(house) == ["On second thoughts."]
+
+
+def test_takes_words_again_that_were_changed_since(reader: Visit, house: House) -> None:
+    page = reader.go(f"{ESSAY}/write")
+    write(page, "First.")
+    send(page)
+    page.get_by_role("link", name="Change it").click()
+    page.locator("#body").fill("Second.")
+    page.get_by_role("button", name="Change it").click()
+    expect(page.locator(".waiting .words")).to_have_text("Second.")
+    page = reader.go(f"{ESSAY}/write")
+    write(page, "First.")
+    send(page)
+    expect(page.locator(".lead")).to_contain_text("You sent these words before")
+    send(page)
+    expect(page).to_have_url(LETTER)
+    assert sorted(waiting(house)) == ["First.", "Second."]
+
+
+@contextmanager
+def bounded(browser: Browser, house: House) -> Iterator[Visit]:
+    """Open a reader's browser at a site that limits its readers."""
+    limiting = replace(house.site, settings=house.site.settings.model_copy(update={"rate_limits": "on"}))
+    with served(limiting) as address:
+        visitor = visit(browser, address)
+        yield visitor
+        visitor.leave()
+
+
+def test_waits_itself_as_long_as_a_letter_takes_to_write(browser: Browser, house: House) -> None:
+    with bounded(browser, house) as reader:
+        page = reader.go(ESSAY)
+        write(page, "Written yesterday.")
+        page.reload()
+        expect(page.locator("#body")).to_have_value("Written yesterday.")
+        send(page)
+        expect(page).to_have_url(LETTER)
+    with house.site.database.reading_sessions() as session:
+        assert [each.body for each in awaiting_review(session, tray=Tray.MAIN)] == ["Written yesterday."]
+
+
+def test_asks_for_fewer_previews_than_a_slow_typist_has_keys(browser: Browser, house: House) -> None:
+    with bounded(browser, house) as reader:
+        asked: list[str] = []
+        reader.context.on("request", lambda request: asked.append(request.url))
+        page = reader.go(ESSAY)
+        page.locator("#body").focus()
+        page.keyboard.type("Slowly, key by key.", delay=450)
+        expect(page.locator("[data-shown-here]")).to_have_text("Slowly, key by key.")
+    previews = [each for each in asked if each.endswith("/preview")]
+    # Nineteen keys in 8.5 seconds, each long enough after the last for a preview of its own.
+    assert 1 < len(previews) <= 8
 
 
 def test_takes_it_once_after_the_back_button_without_a_module(browser: Browser, house: House) -> None:

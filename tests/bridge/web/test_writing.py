@@ -21,6 +21,7 @@ from bridge.web.access import declared, may_be_framed
 from bridge.words import COMMENT_LENGTH
 from moderation import base
 from moderation.queue import awaiting_review
+from moderation.types import Tray
 
 ESSAY = f"/essays/{SLUG}"
 LETTER = {"author": "Reader", "body": "Do you\n\ndream?"}
@@ -158,6 +159,38 @@ def test_shows_other_words_once_more_that_come_with_a_token_that_was_used(
     assert waiting_bodies(house) == ["Do you\n\ndream?", "Something else."]
 
 
+@pytest.mark.parametrize("since", ["changed", "taken back"])
+def test_shows_a_letter_once_more_that_says_something_else_since(
+    house: House, client: FlaskClient, send: str, since: str
+) -> None:
+    filled = form(client.post(send, data=LETTER), "/comments")
+    first = filled.submit(client).location
+    (kept,) = comment_rows(house)
+    if since == "changed":
+        comments.change_comment(house.site, kept.public_id, Letter("Reader", "No, do you rest?"))
+    else:
+        comments.take_back(house.site, kept.public_id)
+    asked = filled.submit(client)
+    assert (asked.status_code, field(asked, "body")) == (200, LETTER["body"])
+    assert "You sent these words before" in text(asked)
+    assert len(comment_rows(house)) == 1
+    assert form(asked, "/comments").submit(client).location != first
+    assert waiting_bodies(house)[-1] == LETTER["body"]
+
+
+def test_gives_a_program_the_same_receipt_whatever_became_of_its_letter(house: House, client: FlaskClient) -> None:
+    def post() -> str:
+        told = client.post(
+            f"/api/v1{ESSAY}/comments", json=LETTER, headers={"Idempotency-Key": "kYv3-0sXq9_LmZ2pRt8WbA"}
+        )
+        public_id: str = told.get_json()["id"]
+        return public_id
+
+    first = post()
+    comments.take_back(house.site, first)
+    assert post() == first
+
+
 @pytest.mark.parametrize("token", ["", "x", "on-rest 1 x.y", "\u00e9"])
 def test_shows_a_letter_once_more_that_comes_without_a_token_of_ours(
     house: House, client: FlaskClient, token: str
@@ -242,6 +275,41 @@ def test_keeps_the_words_of_who_writes_too_often_and_offers_a_person(strict: Hou
     assert field(refused, "body") == f"Letter {before}."
     assert form(refused, "/comments").submit(client, to_a_person="yes").status_code == 303
     assert len(waiting_bodies(house)) == before + 1
+
+
+def test_names_whom_to_write_to_wherever_a_letter_is_refused(house: House) -> None:
+    settings = house.site.settings.model_copy(update={"contact": "people@site.example"})
+    client = create_app(replace(house.site, settings=settings)).test_client()
+    refused = client.post(SENDS[0], data=LETTER | {"author": VOICE, "token": fresh(client)})
+    assert refused.status_code == 422
+    assert 'href="mailto:people@site.example"' in refused.text
+    assert "to_a_person" not in refused.text
+    told = client.post(f"/api/v1{ESSAY}/comments", json=LETTER | {"author": VOICE})
+    assert (told.status_code, told.get_json()["contact"]) == (422, "people@site.example")
+
+
+def likely_spam(house: House) -> list[str]:
+    with house.site.database.reading_sessions() as session:
+        return [each.body for each in awaiting_review(session, tray=Tray.LIKELY_SPAM)]
+
+
+def test_counts_how_fast_a_letter_was_written_from_its_forms_beginning(strict: House, send: str) -> None:
+    client, begun = create_app(strict.site).test_client(), base.now() - timedelta(minutes=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "now", lambda: begun)
+        token = fresh(client)
+    over = form(client.post(send, data=LETTER | {"token": token, "preview": "yes"}), "/comments")
+    assert over.submit(client).status_code == 303
+    assert likely_spam(strict) == []
+    hasty = form(client.get(send.replace("comments", "write")), "/comments")
+    assert hasty.submit(client, author="Reader", body="At once.").status_code == 303
+    assert likely_spam(strict) == ["At once."]
+
+
+def test_knows_no_beginning_of_a_letter_that_came_without_a_token(strict: House, send: str) -> None:
+    client = create_app(strict.site).test_client()
+    assert form(client.post(send, data=LETTER), "/comments").submit(client).status_code == 303
+    assert likely_spam(strict) == []
 
 
 # In answer to an answer
