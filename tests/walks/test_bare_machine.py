@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ground.installation import EMERITUS, ROOT, Installation, free_port, newcomers_environment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 SLOW_CLIENTS = 200
 

@@ -49,6 +49,8 @@ def test_prints_the_addresses_and_a_sign_in(made_to_run: Installation) -> None:
         assert expected in made_to_run.said
 
 
+# More than fifty commands, each a process of its own.
+@pytest.mark.timeout(600)
 def test_shows_only_commands_that_run(made_to_run: Installation, tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     (tmp_path / "charter.md").write_text("You are a voice in a test.\n")
