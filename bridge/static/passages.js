@@ -49,7 +49,10 @@ export function letThemChoose(says) {
     getSelection().removeAllRanges();
   });
   button.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") offered.remove();
+    if (event.key !== "Escape") return;
+    // To the block's own link, or the focus would fall to the page's beginning.
+    offered.parentElement?.querySelector("a.about-block")?.focus();
+    offered.remove();
   });
 }
 

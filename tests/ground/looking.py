@@ -1,7 +1,8 @@
-"""Looks at a page for what nobody's words may bring into one, and goes wherever a reader would."""
+"""Looks at a page for what nobody's words may bring into one, goes wherever a reader would, and shuts nobody out."""
 
 from __future__ import annotations
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 from ground.visiting import Visit
@@ -38,6 +39,18 @@ LOOK = """async () => {
   }
   return { found, ran: window.__ran ?? null, pages: document.querySelectorAll("main").length };
 }"""
+
+
+STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+"""What axe holds pages against. Named, or it leaves out what it has switched off by itself: how large targets are."""
+
+
+def shut_out(page: Page) -> list[str]:
+    """Return what shuts somebody out of a page, as far as axe knows."""
+    rules = {"resultTypes": ["violations"], "runOnly": {"type": "tag", "values": STANDARDS}}
+    told = Axe().run(page, options=rules).response
+    assert told["passes"], "axe held nothing against anything"
+    return [f"{each['id']}: {node['html'][:160]}" for each in told["violations"] for node in each["nodes"]]
 
 
 def look(visitor: Visit, where: str) -> None:

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, Route, ViewportSize
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Frame,
+    Page,
+    Request,
+    Route,
+    ViewportSize,
+)
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from ground.chromium import PATIENCE
 from ground.installation import ROOT
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 PICTURES = ROOT / "test-pictures"
 WIDTHS: dict[int, ViewportSize] = {390: {"width": 390, "height": 844}, 1280: {"width": 1280, "height": 900}}
@@ -91,7 +109,28 @@ def visit(browser: Browser, address: str, *, javascript: bool = True, bypass_csp
     return Visit(context, address)
 
 
-def wait_until(page: Page, truth: str) -> None:
+class _Quiet(WSGIRequestHandler):
+    """Says nothing about requests."""
+
+    def log(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def served(app: WSGIApplication, host: str = "localhost") -> Iterator[str]:
+    """Serve an application within the block, at the address that comes of it."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    try:
+        yield f"http://{host}:{server.port}"
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
+
+
+def wait_until(page: Page | Frame, truth: str) -> None:
     """Wait until an expression is true in a page; our policy is not bent for it."""
     # It compiles the expression anew at each turn, which the policy forbids to whatever a page does by itself.
     end = time.monotonic() + PATIENCE

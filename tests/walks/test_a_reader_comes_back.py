@@ -12,10 +12,10 @@ from itertools import count
 from typing import Literal, cast
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from ground import chromium
 from ground.installation import Installation, wait_for
 from ground.letterbox import Letterbox, listening
+from ground.looking import shut_out
 from ground.visiting import WIDTHS, Visit, visit
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -98,7 +98,7 @@ class Reader:
         page.wait_for_load_state()
         assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, page.url
         if self.how.javascript:
-            assert violations(page) == [], page.url
+            assert shut_out(page) == [], page.url
             return
         browser = self.visit.context.browser
         assert browser is not None
@@ -107,7 +107,7 @@ class Reader:
         twin.route("**/*.js*", lambda route: route.abort())
         other = twin.new_page()
         other.goto(page.url)
-        assert violations(other) == [], page.url
+        assert shut_out(other) == [], page.url
         twin.close()
 
     def write(self, words: str, **more: str) -> None:
@@ -122,11 +122,6 @@ class Reader:
             page.locator("[data-preview]").click()
             page.locator("main form .primary").first.click()
         expect(page).to_have_url(LETTER)
-
-
-def violations(page: Page) -> list[tuple[str, list[str]]]:
-    """Return what axe finds."""
-    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in Axe().run(page).response["violations"]]
 
 
 @pytest.fixture(params=WAYS, ids=str)

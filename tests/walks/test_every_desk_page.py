@@ -6,10 +6,10 @@ The pages are those of the URL map: one that no link leads to fails here.
 from collections.abc import Iterator
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from flask import Flask
 from ground import chromium
 from ground.installation import Installation, wait_for
+from ground.looking import shut_out
 from ground.visiting import WIDTHS, Visit, sign_in, visit
 from playwright.sync_api import Browser, sync_playwright
 
@@ -105,17 +105,12 @@ def look(visitor: Visit, path: str) -> None:
     """Fail for what axe finds, light and dark, and for what does not fit the width of a phone."""
     for scheme in ("light", "dark"):
         visitor.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-        assert violations(visitor) == [], f"{path}, {scheme}"
+        assert shut_out(visitor.page) == [], f"{path}, {scheme}"
     visitor.page.set_viewport_size(WIDTHS[390])
-    assert violations(visitor) == [], f"{path} at 390 px"
+    assert shut_out(visitor.page) == [], f"{path} at 390 px"
     assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390, path
     assert overlapping(visitor) == [], path
     visitor.page.set_viewport_size(WIDTHS[1280])
-
-
-def violations(visitor: Visit) -> list[str]:
-    found = Axe().run(visitor.page).response["violations"]
-    return [f"{each['id']}: {node['html'][:160]}" for each in found for node in each["nodes"]]
 
 
 def overlapping(visitor: Visit) -> list[str]:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from ground import chromium
 from ground.house import ADA, BEN, PASSWORD, furnish, site_over
+from ground.looking import shut_out
 from ground.visiting import WIDTHS, Visit, sign_in, visit
 from passlib.totp import TOTP
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -67,10 +67,7 @@ def sound(page: Page, name: str, visitor: Visit) -> None:
         page.set_viewport_size(size)
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width, f"{name} is {wide} wide at {width}"
-    told = Axe().run(page).response
-    assert told["passes"], name
-    found = told["violations"]
-    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == [], name
+    assert shut_out(page) == [], name
     visitor.picture(f"account-{name}")
 
 

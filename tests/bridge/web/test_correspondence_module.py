@@ -106,6 +106,16 @@ def test_reaches_the_offer_with_the_keyboard(visitor: Visit) -> None:
     expect(page.locator("[data-quoted]")).to_have_text("well")
 
 
+def test_goes_on_from_the_same_place_when_the_offer_is_dismissed(visitor: Visit) -> None:
+    page = visitor.go(ESSAY)
+    page.locator("#b0 em").dblclick()
+    button = page.get_by_role("button", name="Write about this passage")
+    button.focus()
+    page.keyboard.press("Escape")
+    expect(button).to_have_count(0)
+    expect(page.get_by_role("link", name="Write about this paragraph").first).to_be_focused()
+
+
 def test_takes_back_what_was_chosen(visitor: Visit) -> None:
     page = visitor.go(ESSAY)
     page.evaluate(SELECT, ["rest", "well"])
