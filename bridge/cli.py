@@ -24,6 +24,7 @@ from bridge import (
     checkpoints,
     db,
     embedding,
+    erased_before,
     erasure,
     essays,
     invitations,
@@ -119,7 +120,7 @@ WAY_OPTIONS = (
         help="Live, in batches at half the price, or by the rule.",
     ),
     click.option("--depth", help="How many letters deep a conversation is answered; 10 unless set."),
-    click.option("--memory-tokens", help="Tokens of earlier letters, answers and essays it is shown; 6000 unless set."),
+    click.option("--memory-tokens", help="Tokens of other letters, answers and essays it is shown; 6000 unless set."),
     click.option("--calls-at-once", help="Over all workers; none for no bound but each worker's."),
     click.option("--requests-a-minute", help="None: what the API's headers say. So with the next two."),
     click.option("--input-tokens-a-minute", help="Tokens that it is sent."),
@@ -639,13 +640,19 @@ def export_command(email: str | None, output: Path | None) -> None:
 
 
 @click.command("erase")
-@click.argument("email")
+@click.argument("email", required=False)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="List what would be erased, and erase nothing.")
+@click.option("--again", is_flag=True, help="Instead of EMAIL: what was erased before, and a backup brought back.")
 @as_json
-def erase_command(email: str, yes: bool, dry_run: bool, as_json: bool) -> None:
+def erase_command(email: str | None, yes: bool, dry_run: bool, again: bool, as_json: bool) -> None:
     """Erase every letter that came with the address EMAIL, its answer, what was made of either, and the address."""
+    if again == (email is not None):
+        raise click.UsageError("Give either EMAIL or --again.")
     with opened() as site:
+        if email is None:
+            _erase_again(site, dry_run, as_json)
+            return
         found = belongings.to_erase(site, email)
         if dry_run:
             _tell_what_goes(found, as_json)
@@ -668,18 +675,13 @@ def erase_command(email: str, yes: bool, dry_run: bool, as_json: bool) -> None:
             address = erasure.address_of(session, site.keys, email)
             if address is not None:
                 erasure.forget_address(session, address.id)
-        gone = erasure.clean_disk(site, at_once=True)
+        erased_before.keep_or_say(site)
+        off_the_disk = erasure.clean_disk(site, at_once=True)
     if as_json:
-        click.echo(json.dumps({**asdict(erased), "off_the_disk": gone}))
+        click.echo(json.dumps({**asdict(erased), "off_the_disk": off_the_disk}))
         return
     click.echo(f"Erased: {_counted(erased.letters, 'letter')}, {_counted(erased.answers, 'answer')}.")
-    if erased.to_reread:
-        click.echo(f"{_counted(erased.to_reread, 'other answer')} that may repeat them: on the desk, to be read again.")
-    click.echo(
-        "The database's files hold nothing of them any more."
-        if gone
-        else "The database's files are still being read; the sweep writes them anew as soon as they are not."
-    )
+    _tell_what_is_left(erased, off_the_disk)
 
 
 @click.group("ledger")
@@ -802,6 +804,57 @@ def _tell_what_goes(found: Sequence[belongings.ToErase] | None, as_json: bool) -
         click.echo(f"{_counted(len(found), 'letter')} and the address would be erased. Nothing was changed.")
 
 
+def _erase_again(site: Site, dry_run: bool, as_json: bool) -> None:
+    """Erase what was erased before and stands here again; nobody is asked, for that was done the first time."""
+    try:
+        found = erased_before.compare(site)
+        done = None if dry_run else erased_before.erase_again(site)
+    except OSError as error:
+        raise click.ClickException(f"{erased_before.where(site)} cannot be read: {error.strerror}.") from None
+    numbers = {"listed": found.listed, "elsewhere": found.elsewhere, "unreadable": found.unreadable}
+    if done is None:
+        left = found.left
+        if as_json:
+            click.echo(json.dumps({"letters": list(left.letters), "addresses": len(left.addresses), **numbers}))
+            return
+        for public_id in left.letters:
+            click.echo(public_id)
+        _tell_of_the_list(found)
+        letters, addresses = _counted(len(left.letters), "letter"), _counted(len(left.addresses), "address", "es")
+        click.echo(f"{letters} and {addresses} would be erased again. Nothing was changed.")
+        return
+    erased_before.keep_or_say(site)
+    off_the_disk = erasure.clean_disk(site, at_once=True, put_back=True)
+    if as_json:
+        told = {"addresses": done.addresses, "off_the_disk": off_the_disk, **asdict(done.erased), **numbers}
+        click.echo(json.dumps(told))
+        return
+    _tell_of_the_list(found)
+    letters, answers = _counted(done.erased.letters, "letter"), _counted(done.erased.answers, "answer")
+    if done.erased.letters or done.addresses:
+        click.echo(f"Erased again: {letters}, {answers}, {_counted(done.addresses, 'address', 'es')}.")
+    else:
+        click.echo("Nothing that was erased stands here with its words.")
+    _tell_what_is_left(done.erased, off_the_disk)
+
+
+def _tell_of_the_list(found: erased_before.Compared) -> None:
+    click.echo(f"The list tells of {_counted(found.listed, 'erasure')}; {found.elsewhere} of them of what is not here.")
+    if found.unreadable:
+        lines = _counted(found.unreadable, "line")
+        click.echo(f"{lines} cannot be read, or came under another SECRET_KEY: nothing is done for them.", err=True)
+
+
+def _tell_what_is_left(erased: erasure.Erased, off_the_disk: bool) -> None:
+    if erased.to_reread:
+        click.echo(f"{_counted(erased.to_reread, 'other answer')} that may repeat them: on the desk, to be read again.")
+    click.echo(
+        "The database's files hold nothing of them any more."
+        if off_the_disk
+        else "The database's files are still being read; the sweep writes them anew as soon as they are not."
+    )
+
+
 def _written(given: Mapping[str, str | None]) -> dict[str, str]:
     """Return the options that were given; `none` is written as nothing."""
     return {option: "" if value == "none" else value for option, value in given.items() if value is not None}
@@ -817,8 +870,8 @@ def _tell_whose_key(voice: Voice) -> None:
         click.echo("Its server is sent the key in ANTHROPIC_API_KEY; name one of its own with --key-name.", err=True)
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _counted(number: int, what: str, ending: str = "s") -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}{ending}"
 
 
 def _password() -> str:

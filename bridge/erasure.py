@@ -83,9 +83,9 @@ class Shown:
 def erase_comment(site: Site, public_id: str, *, by: str = "author") -> Erased:
     """Take a comment back and erase it, its earlier versions and its reply, and what was made of any of them.
 
-    *by* is "author", or "operator" where the site's own rule asks for it (`bridge.retention`). Replies that were shown
-    it are put on the desk to be read again, and stay posted until then. Doing it twice changes nothing. Raises
-    `comments.NoSuchComment`.
+    *by* is "author", or "operator" where the site's own rule asks for it (`bridge.retention`), or whoever it was the
+    first time where a backup brought it back (`bridge.erased_before`). Replies that were shown it are put on the desk
+    to be read again, and stay posted until then. Doing it twice changes nothing. Raises `comments.NoSuchComment`.
     """
     with site.database.reading_sessions() as session:
         # Read before the one writer's turn: it unpacks what every later call was sent.
@@ -181,16 +181,18 @@ def shown_what_is_gone(session: Session, submission_ids: list[SubmissionId]) -> 
     return {submission_id for submission_id, references in told.items() if references & gone}
 
 
-def clean_disk(site: Site, *, at_once: bool = False) -> bool:
+def clean_disk(site: Site, *, at_once: bool = False, put_back: bool = False) -> bool:
     """Write the database's files anew if they may still hold erased words; return whether they hold none now.
 
     What could not be done now, or would take more than its share of the time unless it is to be *at_once*, is left to
-    the next sweep. Twice at once is well: the second only does it again.
+    the next sweep. Where a backup was *put_back*, what is remembered is of other files, and counts for nothing. Twice
+    at once is well: the second only does it again.
     """
     with site.database.reading_sessions() as session:
         number, newest = gate.erasures(session)
     before = _cleaned(site)
-    if before.erasures == number:
+    # A backup on which the same was erased again has as many, but not as old.
+    if (before.erasures, before.newest) == (number, newest) and not put_back:
         return True
     if not at_once and 0 <= (now() - before.at).total_seconds() < SHARE_OF_THE_TIME * before.seconds:
         return False

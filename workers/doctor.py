@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 from redis.exceptions import RedisError
 from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
-from bridge import migrate, queues, statements, voices
+from bridge import erased_before, migrate, queues, statements, voices
 from bridge.db import WrongRole
 from bridge.model import Outcome, PassingTrouble, Trouble, VoiceBlocked
 from bridge.records import Voice
 from bridge.site import Site
+from moderation.base import now
 from workers import endpoints, outside, posting
 from workers.claude import Claude
 from workers.settings import WorkerSettings
 
 State = Literal["well", "note", "broken"]
+LISTED_WITHIN = timedelta(minutes=5)
+"""How long an erasure may be missing from the list outside the database: the sweep comes every minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,9 @@ def examine(site: Site, asked: WorkerSettings) -> list[Finding]:
         *_webhook(asked),
         *_statements(asked),
     ]
-    return found + (list(_voices(site, asked)) if database.state != "broken" else [_key(asked)])
+    if database.state == "broken":
+        return [*found, _key(asked)]
+    return [*found, *_erasures(site), *_voices(site, asked)]
 
 
 def _database(site: Site) -> Finding:
@@ -113,6 +120,37 @@ def _statements(asked: WorkerSettings) -> Iterator[Finding]:
             yield Finding(what, "well", f"{name} is shown on {asked.address}/privacy.")
     if asked.contact is None:
         yield Finding("contact", "note", "No CONTACT: a reader who is refused finds no way to a person but the desk.")
+
+
+def _erasures(site: Site) -> Iterator[Finding]:
+    """Say whether what was erased is listed outside the database, and whether a backup brought any of it back."""
+    what, file = "erasures", erased_before.where(site)
+    try:
+        found = erased_before.compare(site)
+    except OSError as error:
+        told = f"{file} cannot be read: {error.strerror}. Nothing is listed there, and a backup would bring back all."
+        yield Finding(what, "broken", told)
+        return
+    left, again = found.left, "Run `emeritus erase --again`, or let the sweep do it."
+    overdue = sum(at < now() - LISTED_WITHIN for at in found.unlisted)
+    if left.letters or left.addresses:
+        told = f"Erased before, and here again: {len(left.letters)} letters, {len(left.addresses)} addresses. {again}"
+        yield Finding(what, "broken", told)
+    elif file.exists() and not os.access(file, os.W_OK):
+        yield Finding(what, "broken", f"{file} cannot be written: what is erased from now on is not listed there.")
+    elif overdue and site.database.reading.dialect.name == "postgresql":
+        told = f"{overdue} are not in {file}. Well, if the sweep runs on another machine: the whole list is there."
+        yield Finding(what, "note", told)
+    elif overdue:
+        told = f"{overdue} are not in {file} yet: no sweep was done, or its log says why it could not write there."
+        yield Finding(what, "broken", told)
+    elif found.unreadable:
+        told = (
+            f"{found.unreadable} lines of {file} cannot be read, or came under another SECRET_KEY: they change nothing."
+        )
+        yield Finding(what, "note", told)
+    elif found.listed:
+        yield Finding(what, "well", f"{found.listed} are listed in {file}, and none of them stands here again.")
 
 
 def _webhook(asked: WorkerSettings) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from bridge import (
     admission,
     batches,
     checkpoints,
+    erased_before,
     erasure,
     mentions,
     outbox,
@@ -74,11 +75,14 @@ def answer_essay(essay_id: int) -> str:
 def sweep() -> str:
     """Find what was forgotten: claims that outlived their worker, nudges that were lost, proposals that lapsed.
 
-    What is kept no longer goes (`bridge.retention`), and what was erased leaves the disk too (`bridge.erasure`).
+    What was erased is listed, and erased again if a backup brought it back (`bridge.erased_before`): first, before
+    anything of it is sent. What is kept no longer goes (`bridge.retention`), and what was erased leaves the disk too
+    (`bridge.erasure`).
 
     Twice or halfway dead: each step is its own transaction and finds only what is still to do.
     """
     site = _site()
+    erased_before.see_to(site)
     with site.database.sessions.begin() as session:
         lost = replies.forget_lost_claims(session)
     with site.database.sessions.begin() as session:

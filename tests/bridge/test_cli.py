@@ -579,6 +579,60 @@ def test_lists_what_would_be_erased_and_erases_nothing(kept: House) -> None:
     assert json.loads(told("erase", "rhododendron@reader.example", "--yes", "--json"))["letters"] == 0
 
 
+def test_erases_again_what_a_backup_brought_back(kept: House) -> None:
+    address, data = "rhododendron@reader.example", kept.site.settings.data
+    sent, _ = kept.exchange("I am Rhododendron.", "Hello, Rhododendron.", email=address)
+    assert "stands here with its words" in told("erase", "--again")
+    kept.site.database.dispose()
+    backup = (data / "emeritus.db").read_bytes()
+    told("erase", address, "--yes")
+    listed = (data / "erased.jsonl").read_bytes()
+    assert len(listed.splitlines()) == 2, "listed at once, before any sweep"
+    kept.site.database.dispose()
+    (data / "emeritus.db").write_bytes(backup)
+    before = kept.contents()
+    result = told("erase", "--again", "--dry-run")
+    assert result.splitlines()[0] == sent.public_id
+    assert result.endswith("1 letter and 1 address would be erased again. Nothing was changed.\n")
+    assert json.loads(told("erase", "--again", "--dry-run", "--json")) == {
+        "letters": [sent.public_id],
+        "addresses": 1,
+        "listed": 2,
+        "elsewhere": 0,
+        "unreadable": 0,
+    }
+    assert kept.contents() == before
+    assert run("erase").exit_code == run("erase", address, "--again").exit_code == 2
+    result = told("erase", "--again")
+    assert "Erased again: 1 letter, 1 answer, 1 address." in result
+    assert "hold nothing of them" in result
+    assert "Rhododendron" not in repr(kept.contents())
+    for file in data.iterdir():
+        assert b"Rhododendron" not in file.read_bytes(), file.name
+    assert (data / "erased.jsonl").read_bytes() == listed
+    assert "No letter came with this address" in told("erase", address, "--yes")
+    assert "The ledger holds" in told("ledger", "verify")
+    assert json.loads(told("erase", "--again", "--json")) == {
+        "letters": 0,
+        "answers": 0,
+        "addresses": 0,
+        "to_reread": 0,
+        "off_the_disk": True,
+        "listed": 2,
+        "elsewhere": 0,
+        "unreadable": 0,
+    }
+
+
+def test_erases_though_the_list_cannot_be_written_and_says_so(kept: House, caplog: pytest.LogCaptureFixture) -> None:
+    kept.send("I am Rhododendron.", email="rhododendron@reader.example")
+    (kept.site.settings.data / "erased.jsonl").mkdir()
+    assert "Erased: 1 letter" in told("erase", "rhododendron@reader.example", "--yes")
+    assert "could not be listed" in caplog.text
+    assert "erased.jsonl cannot be read: It is no file." in refused("erase", "--again")
+    assert "erased.jsonl cannot be read: It is no file." in refused("erase", "--again", "--dry-run")
+
+
 def test_exports_what_is_kept_about_an_address(kept: House, bare: Path) -> None:
     kept.send("I am Rhododendron.", email="rhododendron@reader.example")
     before = kept.contents()

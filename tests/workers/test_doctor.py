@@ -1,16 +1,20 @@
+import os
 import socket
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 from ground.standing_in import as_json, standing_in
 from ground.workshop import MODEL, SECRET, Workshop, message, owning
 
-from bridge import settings, voices
+from bridge import erased_before, erasure, settings, voices
 from bridge.db import connect
 from bridge.keys import Keys
 from bridge.queues import NoNudges
+from bridge.records import Comment
 from bridge.site import Site
+from moderation.base import now
+from workers import doctor
 from workers.doctor import Finding, examine
 from workers.rehearsal import RehearsalSettings, running
 from workers.settings import WorkerSettings
@@ -233,3 +237,73 @@ def test_says_what_of_the_operators_own_words_is_missing(sqlite_url: str, tmp_pa
     assert found["privacy"].state == "broken"
     assert "nowhere.md cannot be read" in found["privacy"].told
     assert "contact" not in found
+
+
+def erased_letter(workshop: Workshop) -> str:
+    with workshop.site.database.reading_sessions() as session:
+        public_id = session.get_one(Comment, workshop.letter("Erase me.")).public_id
+    erasure.erase_comment(workshop.site, public_id)
+    return public_id
+
+
+def test_says_whether_what_was_erased_is_listed(
+    any_workshop: Workshop, database_url: str, tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> Finding | None:
+        return examined(database_url, tmp_path, redis_url=valkey_url).get("erasures")
+
+    file = tmp_path / "erased.jsonl"
+    assert told() is None, "there is nothing to say before the first"
+    erased_letter(any_workshop)
+    assert told() is None, "the sweep comes every minute"
+    later = now() + timedelta(minutes=6)
+    monkeypatch.setattr(doctor, "now", lambda: later)
+    if database_url.startswith("sqlite"):
+        missing = f"1 are not in {file} yet: no sweep was done, or its log says why it could not write there."
+        assert told() == Finding("erasures", "broken", missing)
+    else:
+        elsewhere = f"1 are not in {file}. Well, if the sweep runs on another machine: the whole list is there."
+        assert told() == Finding("erasures", "note", elsewhere)
+    erased_before.keep(any_workshop.site)
+    assert told() == Finding("erasures", "well", f"1 are listed in {file}, and none of them stands here again.")
+    whole = file.read_bytes()
+    file.write_bytes(whole + b"{}\n")
+    found = told()
+    assert found is not None
+    assert (found.state, found.told[:8]) == ("note", "1 lines ")
+
+
+@pytest.mark.parametrize("how", ["no file", "not to be written"])
+def test_says_that_the_list_of_erasures_cannot_be_kept(
+    workshop: Workshop, sqlite_url: str, tmp_path: Path, valkey_url: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erased_letter(workshop)
+    if how == "no file":
+        (tmp_path / "erased.jsonl").mkdir()
+    else:
+        erased_before.keep(workshop.site)
+        there, access = tmp_path / "erased.jsonl", os.access
+        # By name, for nothing is forbidden to root.
+        monkeypatch.setattr(os, "access", lambda path, mode: path != there and access(path, mode))
+    found = examined(sqlite_url, tmp_path, redis_url=valkey_url)["erasures"]
+    assert found.state == "broken"
+    assert "erased.jsonl cannot be " in found.told
+
+
+def test_says_that_a_backup_brought_back_what_was_erased(
+    workshop: Workshop, sqlite_url: str, tmp_path: Path, valkey_url: str
+) -> None:
+    database = Path(sqlite_url.removeprefix("sqlite:///"))
+    with workshop.site.database.reading_sessions() as session:
+        public_id = session.get_one(Comment, workshop.letter("Erase me.")).public_id
+    workshop.site.database.dispose()
+    before = database.read_bytes()
+    erasure.erase_comment(workshop.site, public_id)
+    erased_before.keep(workshop.site)
+    workshop.site.database.dispose()
+    database.write_bytes(before)
+    found = examined(sqlite_url, tmp_path, redis_url=valkey_url)["erasures"]
+    assert found.state == "broken"
+    assert found.told.startswith("Erased before, and here again: 1 letters, 0 addresses.")
+    erased_before.erase_again(workshop.site)
+    assert examined(sqlite_url, tmp_path, redis_url=valkey_url)["erasures"].state == "well"

@@ -6,6 +6,7 @@ import json
 import logging
 import sqlite3
 import zlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
@@ -16,17 +17,19 @@ from typing import Any
 
 import psycopg
 import pytest
+from ground import postgres
 from ground.postbag import confirmed
 from ground.workshop import SECRET, ScriptedModel, Workshop, message, notes
 from redis import Redis
-from sqlalchemy import select, update
+from sqlalchemy import make_url, select, update
 
-from bridge import appeals, belongings, comments, db, erasure, outbox, reports
+from bridge import appeals, belongings, comments, db, erased_before, erasure, outbox, reports
+from bridge.app import create_app
 from bridge.comments import Letter
 from bridge.erasure import Erased
 from bridge.model import PassingTrouble
 from bridge.queues import RedisNudges
-from bridge.records import Comment, IdempotencyKey, Mention, Rendering, Signal
+from bridge.records import Address, Comment, IdempotencyKey, Mention, Rendering, Signal
 from bridge.settings import Settings
 from moderation import ledger, rereading
 from moderation import takedowns as vault_takedowns
@@ -583,6 +586,19 @@ def test_writes_the_disk_anew_once_more_where_it_forgot_that_it_did(settled: Wor
     assert json.loads(kept.read_text())["erasures"] == 1
 
 
+def test_writes_the_disk_anew_once_more_where_a_backup_was_put_back(
+    settled: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erase(settled, settled.letter("One."))
+    assert erasure.clean_disk(settled.site)
+    written: list[Any] = []
+    monkeypatch.setattr(db, "write_anew", lambda *_: written.append(1) or True)
+    assert erasure.clean_disk(settled.site)
+    assert not written
+    assert erasure.clean_disk(settled.site, at_once=True, put_back=True)
+    assert written, "the backup may be from between the erasure and the writing"
+
+
 def test_leaves_the_disk_with_the_next_sweep(
     settled: Workshop, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -614,3 +630,207 @@ def test_lets_proposals_to_take_words_down_lapse(settled: Workshop, monkeypatch:
     assert "0 lapsed proposals" in jobs.sweep()
     assert state(settled, reply.submission_id) is State.APPROVED
     assert verified(settled)
+
+
+# Backups
+
+
+Backup = Callable[[], Callable[[], None]]
+
+
+@pytest.fixture
+def back_up(erasing: Workshop, database_url: str, request: pytest.FixtureRequest) -> Iterator[Backup]:
+    """Copy the database; what this returns puts the copy in its place."""
+    database = erasing.site.database
+    if database_url.startswith("postgresql"):
+        cluster: postgres.Cluster = request.getfixturevalue("cluster")
+        name = str(make_url(database_url).database)
+        copies: list[str] = []
+
+        def copy() -> Callable[[], None]:
+            database.dispose()  # Nobody may be connected to what is copied.
+            copies.append(f"{name}_copy_{len(copies)}")
+            kept = copies[-1]
+            cluster.create_database(kept, template=name)
+
+            def put_back() -> None:
+                database.dispose()
+                cluster.drop_database(name)
+                cluster.create_database(name, template=kept)
+
+            return put_back
+
+        yield copy
+        for each in copies:
+            cluster.drop_database(each)
+        return
+
+    path = database_url.removeprefix("sqlite:///")
+
+    def copy_file() -> Callable[[], None]:
+        kept = sqlite3.connect(":memory:")
+        there = sqlite3.connect(path)
+        there.backup(kept)
+        there.close()
+
+        def put_back() -> None:
+            database.dispose()
+            for ending in ("", "-wal", "-shm"):
+                Path(f"{path}{ending}").unlink(missing_ok=True)
+            there = sqlite3.connect(path)
+            kept.backup(there)
+            there.close()
+
+        return put_back
+
+    yield copy_file
+
+
+def erase_all(workshop: Workshop, address: str) -> None:
+    """Do as `emeritus erase EMAIL` does."""
+    for each in erasure.letters_of(workshop.site, address):
+        erasure.erase_comment(workshop.site, each)
+    with workshop.site.database.sessions.begin() as session:
+        kept = erasure.address_of(session, workshop.site.keys, address)
+        assert kept is not None
+        erasure.forget_address(session, kept.id)
+
+
+def is_known(workshop: Workshop, address: str) -> bool:
+    with workshop.site.database.reading_sessions() as session:
+        return erasure.address_of(session, workshop.site.keys, address) is not None
+
+
+def list_of(workshop: Workshop) -> bytes:
+    return erased_before.where(workshop.site).read_bytes()
+
+
+def test_erases_again_what_a_backup_brings_back(
+    erasing: Workshop,
+    database_url: str,
+    back_up: Backup,
+    valkey_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(jobs, "_site", lambda: erasing.site)
+    a_whole_life(erasing)
+    stays = erasing.asked("This letter stays.", email="stays@reader.example")
+    put_back = back_up()
+    erase_all(erasing, ADDRESS)
+    jobs.sweep()
+    assert CANARY.encode() not in files(erasing, database_url)
+    listed = list_of(erasing)
+    assert erased_before.where(erasing.site).stat().st_mode & 0o777 == 0o600
+    assert [json.loads(line)["what"] for line in listed.splitlines()].count("address") == 1
+    put_back()
+    assert tables_with(erasing, CANARY) >= {"submissions", "stored_pages", "generations", "outgoing", "reports"}
+    assert is_known(erasing, ADDRESS)
+    caplog.clear()
+    jobs.sweep()
+    assert "1 letters, 1 answers, 1 addresses" in caplog.text
+    assert CANARY not in every_row(erasing)
+    assert ADDRESS not in every_row(erasing)
+    assert not is_known(erasing, ADDRESS)
+    assert is_known(erasing, "stays@reader.example")
+    assert erasure.clean_disk(erasing.site, at_once=True), "the sweep has its share of the time for it"
+    assert CANARY.encode() not in files(erasing, database_url)
+    assert CANARY not in caplog.text
+    assert verified(erasing)
+    with create_app(erasing.site).test_client() as reader:
+        page = reader.get("/essays/on-rest").text
+    assert "A letter stood here." in page
+    assert "This letter stays." in page
+    assert state(erasing, erasing.submission(stays)) is State.APPROVED
+    assert list_of(erasing) == listed
+    before = every_row(erasing)
+    jobs.sweep()
+    assert every_row(erasing) == before
+    assert list_of(erasing) == listed
+
+
+def test_erases_what_an_older_backup_has_of_a_letter_that_was_changed_since(erasing: Workshop, back_up: Backup) -> None:
+    comment_id = erasing.letter(f"First {CANARY}.")
+    put_back = back_up()
+    comments.change_comment(erasing.site, public_id(erasing, comment_id), Letter("Reader", f"Changed {CANARY}."))
+    later = erasing.letter(f"Later {CANARY}.")
+    for each in (comment_id, later):
+        erasure.erase_comment(erasing.site, public_id(erasing, each), by="operator")
+    assert erased_before.keep(erasing.site) == 3
+    put_back()
+    found = erased_before.compare(erasing.site)
+    assert (len(found.left.letters), found.elsewhere, found.unlisted) == (1, 2, [])
+    again = erased_before.erase_again(erasing.site)
+    assert again.erased == Erased(letters=1, answers=0, to_reread=0)
+    assert CANARY not in every_row(erasing)
+    with erasing.site.database.reading_sessions() as session:
+        how = standing(session, [erasing.submission(comment_id)])[erasing.submission(comment_id)]
+    assert how.withdrawn_by == "operator"
+    assert verified(erasing)
+
+
+def test_erases_a_letter_that_its_author_changed_after_a_backup_was_put_back(
+    erasing: Workshop, back_up: Backup
+) -> None:
+    comment_id = erasing.letter(f"First {CANARY}.")
+    put_back = back_up()
+    erase(erasing, comment_id)
+    erased_before.keep(erasing.site)
+    put_back()
+    comments.change_comment(erasing.site, public_id(erasing, comment_id), Letter("Reader", f"Changed {CANARY}."))
+    assert erased_before.erase_again(erasing.site).erased.letters == 1
+    assert CANARY not in every_row(erasing)
+    assert verified(erasing)
+
+
+def test_forgets_no_address_that_was_given_anew_nor_one_that_has_the_number_by_now(
+    erasing: Workshop, back_up: Backup
+) -> None:
+    empty = back_up()
+    erasing.letter("First.", email=ADDRESS)
+    put_back = back_up()
+    erase_all(erasing, ADDRESS)
+    erased_before.keep(erasing.site)
+    put_back()
+    # Its owner writes again before the sweep: the new letter stays, and where its answer is told.
+    new = erasing.letter("New.", email=ADDRESS)
+    again = erased_before.erase_again(erasing.site)
+    assert (again.erased.letters, again.addresses) == (1, 0)
+    assert erasure.letters_of(erasing.site, ADDRESS) == [public_id(erasing, new)]
+    assert erased_before.compare(erasing.site).left == erased_before.Left({}, [])
+    empty()
+    other = erasing.letter("Another's.", email="other@reader.example")
+    with erasing.site.database.sessions.begin() as session:
+        assert session.scalars(select(Address.id)).all() == [1]
+        session.get_one(Comment, other).address_id = None
+    assert erased_before.erase_again(erasing.site).addresses == 0
+    assert is_known(erasing, "other@reader.example")
+
+
+def test_writes_the_disk_anew_though_as_much_was_erased_again_as_before(
+    erasing: Workshop, database_url: str, back_up: Backup
+) -> None:
+    comment_id = erasing.letter(f"I am {CANARY}.")
+    put_back = back_up()
+    erase(erasing, comment_id)
+    erased_before.keep(erasing.site)
+    assert erasure.clean_disk(erasing.site)
+    put_back()
+    erased_before.erase_again(erasing.site)
+    assert erasure.clean_disk(erasing.site, at_once=True)
+    assert CANARY.encode() not in files(erasing, database_url)
+
+
+def test_goes_on_with_the_sweep_where_the_list_cannot_be_kept(
+    settled: Workshop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(jobs, "_site", lambda: settled.site)
+    erased_before.where(settled.site).mkdir()
+    erase(settled, settled.letter(f"I am {CANARY}."))
+    assert "lost claims" in jobs.sweep()
+    assert [record.levelname for record in caplog.records if "erased.jsonl" in record.message] == ["ERROR"]
+    assert erasure.clean_disk(settled.site)
+    assert CANARY not in every_row(settled)
+    erased_before.where(settled.site).rmdir()
+    jobs.sweep()
+    assert len(list_of(settled).splitlines()) == 1

@@ -3,6 +3,7 @@ import logging
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bridge.model import PassingTrouble
 from bridge.records import UsedLink, Voice
 from moderation import gate
 from moderation.base import now
-from workers import jobs, outside
+from workers import jobs, outside, sitting
 from workers.rehearsal import Rehearsal, running
 from workers.rehearsing import RehearsalSilent
 
@@ -73,6 +74,31 @@ def test_answers_by_the_rehearsal_that_the_worker_started(workshop: Workshop, st
     assert [made.rehearsed for made in workshop.generations()] == [True]
     assert jobs.answer_essay(workshop.essay_id) == "nothing to do"
     assert len(workshop.replies()) == 1
+
+
+def test_has_letters_that_are_approved_close_together_share_a_sitting(
+    workshop: Workshop,
+    stage: Rehearsal,
+    at_work: Callable[..., None],
+    valkey_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at_work(GATHERING_SECONDS="30")
+    jobs.ask_at(stage.url)
+    waits: list[float] = []
+
+    async def meanwhile(seconds: float) -> None:
+        waits.append(seconds)
+        workshop.asked("Second.")
+
+    monkeypatch.setattr(sitting, "gather", partial(sitting.gather, sleep=meanwhile))
+    workshop.asked("First.")
+    assert jobs.answer_essay(workshop.essay_id) == "2 asked"
+    assert len(waits) == 1
+    assert 0 < waits[0] <= 30
+    assert workshop.states() == ["answered", "answered"]
+    assert len({made.prefix_id for made in workshop.generations()}) == 1
+    assert nudged(valkey_url) == []
 
 
 def test_leaves_what_it_did_not_take_on_to_the_end_of_the_queue(
