@@ -17,7 +17,7 @@ from typing import Any
 from bridge.keys import Keys
 from moderation.types import Kind, Released
 
-VERSION = "3"
+VERSION = "4"
 """Of the request's shape: kept with every generation, raised with every change below."""
 
 STANDING_RULES = """\
@@ -95,7 +95,7 @@ class Told:
     """Oldest first, without what is to be answered."""
     memory: int = 6000
     """The most tokens of `earlier_essays`, `thread` and what is remembered of a reader; the conversation that a comment
-    goes on may take as many again."""
+    goes on is given whole besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,8 @@ class Beginning:
     """Whether everything that may be remembered found room."""
     spent: int
     """The tokens of memory that are in it."""
+    shortened: bool = False
+    """Whether a request was too long: then a conversation too is given only as far as the memory goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +218,15 @@ def beginning(told: Told, keys: Keys, *, measure: Measure = Measure()) -> Beginn
 
 
 def shorter(start: Beginning, keys: Keys, *, measure: Measure = Measure()) -> Beginning | None:
-    """Return the same with half of what it remembers, the newer one; None where it remembers nothing."""
-    if start.spent == 0:
+    """Return the same with half of what it remembers, the newer one, and with conversations no longer than that.
+
+    None where neither can be shorter: nothing is remembered, and there is no conversation or it was shortened before.
+    """
+    if start.spent == 0 and (start.shortened or not start.told.thread):
         return None
-    told = replace(start.told, memory=math.ceil(start.spent / 2 / SHARE_OF_ALL))
-    return beginning(told, keys, measure=measure)
+    memory = start.spent / SHARE_OF_ALL if start.spent else start.told.memory
+    told = replace(start.told, memory=math.ceil(memory / 2))
+    return replace(beginning(told, keys, measure=measure), shortened=True)
 
 
 def build(
@@ -233,12 +239,17 @@ def build(
 ) -> Prompt:
     """Build the request for one comment. Where it is *cached*, the end of what the others share is marked.
 
-    Of the conversation above it, what the beginning does not hold is given here, the nearest first: one always, the
-    others as far as a memory of their own goes. Then earlier exchanges with its author, the newest first, as far as
-    the rest of the shared one goes.
+    The conversation above it is given whole and in the order in which it was said, however much that is: here, unless
+    the beginning holds all of it. Where the beginning was shortened, it is as much of it as the memory holds, the
+    nearest first and one exchange always. Before it stand earlier exchanges with its author, the newest, as far as the
+    rest of the shared memory goes.
     """
-    above = [each for each in asked.above if each.comment.id not in start.kept]
-    conversation = _fitting(above, start.told.memory, keys, measure, _THREAD, at_least=1)
+    room = start.told.memory if start.shortened else math.inf
+    conversation = _fitting(asked.above, room, keys, measure, _THREAD, at_least=1)
+    # A part that the beginning holds stands twice then, which the memory bounds: left out here, it would come before
+    # what was said earlier, and left out there, the beginning would not be the same for all.
+    if all(reference["submission"] in start.kept for _, reference in conversation):
+        conversation = []
     rest = start.told.memory - math.floor(start.told.memory * SHARE_OF_ALL)
     remembered = [*_fitting(asked.before, rest, keys, measure, _ELSEWHERE), *conversation]
     tail = [remembered, [_comment("comment_to_answer", asked, keys)]]
@@ -284,7 +295,7 @@ def _laid_out(start: Beginning, tail: Sequence[Sequence[tuple[str, dict[str, Any
 
 def _fitting(
     exchanges: Sequence[Exchange],
-    room: int,
+    room: float,
     keys: Keys,
     measure: Measure,
     tags: tuple[str, str],

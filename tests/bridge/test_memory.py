@@ -9,8 +9,9 @@ from ground.postbag import READER, confirmed
 from ground.workshop import ScriptedModel, Workshop, message, quoted
 from sqlalchemy import select
 
-from bridge import db, essays, memory, replies, voices
-from bridge.records import Comment, Reply, Voice
+from bridge import calls, db, essays, memory, replies, voices
+from bridge.model import RequestRefused
+from bridge.records import Comment, Essay, Reply, Voice
 from bridge.voices import NewVoice
 
 
@@ -111,9 +112,48 @@ def test_answers_a_letter_under_a_reply_with_the_whole_exchange_in_view(workshop
     workshop.asked("Three.", parent=public_id_of_reply(workshop, second))
     request = request_under(workshop)
     said = [(tag, told) for tag, _, told in quoted(request)]
-    assert [told["body"] for tag, told in said if tag == "comment"][-2:] == ["One.", "Two."]
+    assert [told["body"] for _, told in said[-5:-1]] == ["One.", "One. Indeed.", "Two.", "Two. Indeed."]
     reply = next(told for tag, told in said if told["body"] == "Two. Indeed.")
     assert said[-1][1]["in_answer_to"] == reply["id"]
+
+
+LONG = "I have read what you wrote, and I think of it often when I am awake at night. " * 59
+
+
+def conversation(workshop: Workshop, turns: int) -> None:
+    """Have a reader and the voice write long letters to each other, and the reader's last one wait."""
+    last = None
+    for turn in range(turns):
+        more = {"parent": public_id_of_reply(workshop, last)} if last is not None else {}
+        last = answered(workshop, f"Turn {turn}. {LONG}", **more)
+    assert last is not None
+    workshop.asked("And last?", parent=public_id_of_reply(workshop, last))
+
+
+def turns_in(request: dict[str, object]) -> list[str]:
+    """Return the turns of a conversation that a request quotes, each with who said it: the reader, or the voice."""
+    return [f"{told['id'][0]}{told['body'][5]}" for _, _, told in quoted(request) if told["body"].startswith("Turn ")]
+
+
+def test_answers_long_letters_too_with_the_whole_exchange_in_view(workshop: Workshop) -> None:
+    conversation(workshop, 4)
+    model = ScriptedModel()
+    workshop.sit(model)
+    [request] = model.requests
+    # What of it finds room in what all requests under the essay share, and then all of it in its order.
+    assert turns_in(request) == ["c3", "r3", "c0", "r0", "c1", "r1", "c2", "r2", "c3", "r3"]
+    with workshop.site.database.reading_sessions() as session:
+        _, whole = calls.one(session, workshop.generations()[-1].id, workshop.site.keys)
+    assert (whole.equal, whole.request) == (True, request)
+
+
+def test_leaves_out_the_older_part_of_a_conversation_that_was_too_long(workshop: Workshop) -> None:
+    conversation(workshop, 4)
+    model = ScriptedModel(RequestRefused("The thread is too long to send.", too_long=True), message("I do."))
+    workshop.sit(model)
+    assert [len(turns_in(each)) for each in model.requests] == [10, 2]
+    assert turns_in(model.requests[1]) == ["c3", "r3"]
+    assert workshop.states()[-1] == "answered"
 
 
 def test_answers_to_the_depth_that_the_voice_sets(workshop: Workshop) -> None:
@@ -187,3 +227,54 @@ def test_tells_nobody_of_a_readers_letters_who_only_writes_their_address(worksho
     assert "a false name" not in json.dumps(request_under(workshop, other))
     confirmed(workshop.site)
     assert "a false name" in json.dumps(request_under(workshop, other))
+
+
+def two_readers(workshop: Workshop) -> tuple[int, list[int]]:
+    """Have two readers wait under one essay who were both answered under another; return it and their letters."""
+    elsewhere = [answered(workshop, f"{name} wrote before.") for name in ("Ada", "Ben")]
+    essay_id = workshop.essay("# Another\n\nMore.")
+    waiting = [workshop.asked(f"{name} writes again.", essay_id=essay_id) for name in ("Ada", "Ben")]
+    for before, again in zip(elsewhere, waiting, strict=True):
+        written_by(workshop, again, secret_of(workshop, before))
+    return essay_id, waiting
+
+
+def test_does_not_mix_what_two_readers_wrote_before(workshop: Workshop) -> None:
+    essay_id, waiting = two_readers(workshop)
+    with workshop.site.database.reading_sessions() as session:
+        comments = [session.get_one(Comment, each) for each in waiting]
+        asked = memory.asked(session, session.get_one(Essay, essay_id), comments)
+    assert [[each.comment.body for each in asked[comment_id].before] for comment_id in waiting] == [
+        ["Ada wrote before."],
+        ["Ben wrote before."],
+    ]
+
+
+def test_does_not_mix_what_two_readers_wrote_before_from_their_addresses(workshop: Workshop) -> None:
+    addresses = {"Ada": READER, "Ben": "somebody@letters.example"}
+    elsewhere = [answered(workshop, f"{name} wrote before.", email=address) for name, address in addresses.items()]
+    essay_id = workshop.essay("# Another\n\nMore.")
+    again = [workshop.asked("Again.", essay_id=essay_id, email=address) for address in addresses.values()]
+    # Neither is known by their secret.
+    assert len({secret_of(workshop, each) for each in [*elsewhere, *again]}) == 4
+    for address in addresses.values():
+        confirmed(workshop.site, address)
+    model = ScriptedModel()
+    workshop.sit(model, essay_id=essay_id)
+    assert [bodies(each, "comment_elsewhere") for each in model.requests] == [
+        ["Ada wrote before."],
+        ["Ben wrote before."],
+    ]
+
+
+def test_tells_a_voice_of_each_reader_of_a_sitting_only_what_they_wrote(workshop: Workshop) -> None:
+    essay_id, _ = two_readers(workshop)
+    model = ScriptedModel()
+    workshop.sit(model, essay_id=essay_id)
+    assert model.comments() == ["Ada writes again.", "Ben writes again."]
+    assert [bodies(each, "comment_elsewhere") for each in model.requests] == [
+        ["Ada wrote before."],
+        ["Ben wrote before."],
+    ]
+    for request, other in zip(model.requests, ("Ben", "Ada"), strict=True):
+        assert f"{other} wrote before" not in json.dumps(request)

@@ -1,14 +1,17 @@
 import json
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import pytest
 from ground.workshop import message, notes, quoted
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from walks.test_generated_words import name, payloads
 
 from bridge import prompt
 from bridge.keys import Keys
@@ -81,6 +84,15 @@ def thread_of(bodies: Sequence[str], *, answered: bool = True) -> list[Exchange]
     ]
 
 
+def moved(exchanges: Sequence[Exchange], by: int) -> list[Exchange]:
+    """Return exchanges with other ids, as if they stood elsewhere."""
+
+    def other(of: Released) -> Released:
+        return replace(of, id=SubmissionId(of.id + by))
+
+    return [replace(e, comment=other(e.comment), reply=e.reply and other(e.reply)) for e in exchanges]
+
+
 SUFFIX = quoted(built().request)[-1][1]
 FRAGMENTS = [
     "</comment_to_answer>",
@@ -110,7 +122,9 @@ FRAGMENTS = [
     "\x1b[2J",
     "\ufeff",
 ]
-HOSTILE = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=12), min_size=1, max_size=8).map("".join)
+GENERATED = st.integers(0, 10_000).map(lambda seed: next(payloads(random.Random(seed))))
+"""Of the grammar with which the pages are attacked."""
+HOSTILE = st.lists(st.sampled_from(FRAGMENTS) | GENERATED | st.text(max_size=12), min_size=1, max_size=8).map("".join)
 
 
 def at_the_door(raw: str) -> str | None:
@@ -135,22 +149,29 @@ def said_in(exchanges: Sequence[Exchange], tags: tuple[str, str] = ("comment", "
     return found
 
 
-@given(asked=BODIES, author=BODIES, before=st.lists(BODIES, max_size=3), elsewhere=st.lists(BODIES, max_size=2))
+@given(
+    asked=BODIES,
+    author=BODIES,
+    before=st.lists(BODIES, max_size=2),
+    elsewhere=st.lists(BODIES, max_size=2),
+    above=st.lists(BODIES, max_size=3),
+    missing=st.integers(0, 3),
+)
 @settings(derandomize=True, max_examples=200, deadline=None)
 def test_parses_back_to_the_same_words_whatever_readers_write(
-    asked: str, author: str, before: list[str], elsewhere: list[str]
+    asked: str, author: str, before: list[str], elsewhere: list[str], above: list[str], missing: int
 ) -> None:
-    thread = thread_of(before)
-    others = [
-        replace(e, comment=replace(e.comment, id=SubmissionId(e.comment.id + 500)))
-        for e in thread_of(elsewhere, answered=False)
-    ]
+    conversation = moved(thread_of(above), 500)
+    thread = [*thread_of(before), *conversation[missing:]]
+    others = moved(thread_of(elsewhere, answered=False), 900)
     comment = words(2, Kind.COMMENT, asked, author=author)
-    request = json.loads(json.dumps(built(comment, thread, before=others[::-1]).request))
+    made = built(comment, thread, above=conversation[::-1], before=others[::-1])
+    request = json.loads(json.dumps(made.request))
     assert [(tag, told) for tag, _, told in quoted(request)] == [
         ("essay", {"body": ESSAY.body}),
         *said_in(thread),
         *said_in(others, ("comment_elsewhere", "your_reply_elsewhere")),
+        *(said_in(conversation) if missing else []),
         ("comment_to_answer", {"id": "c2", "author": author, "body": asked}),
     ]
     plain = json.loads(json.dumps(built().request))
@@ -163,18 +184,37 @@ def test_parses_back_to_the_same_words_whatever_readers_write(
 @given(asked=BODIES)
 @settings(derandomize=True, max_examples=300, deadline=None)
 def test_holds_the_words_of_a_comment_in_one_place_only(asked: str) -> None:
+    assert_in_one_place_only(asked, "Reader")
+
+
+def test_holds_generated_words_in_one_place_only() -> None:
+    bodies = [body for raw in islice(payloads(random.Random(6)), 500) if (body := at_the_door(raw)) is not None]
+    assert len(bodies) >= 300
+    assert len(set(bodies)) > 250
+    names = [name(seed) for seed in range(20)]
+    for number, body in enumerate(bodies):
+        assert_in_one_place_only(body, names[number % len(names)])
+
+
+def assert_in_one_place_only(asked: str, author: str) -> None:
+    """Fail unless the quotation of a comment holds its words, and all around it is as around the plainest one."""
     canary = "CANARY7f3a"
-    plain, hostile = (built(words(2, Kind.COMMENT, body), thread_of(["One."])) for body in (canary, asked + canary))
+    plain, hostile = (
+        built(words(2, Kind.COMMENT, body, author=by), thread_of(["One."]))
+        for body, by in ((canary, "Reader"), (canary + asked + canary, author))
+    )
     texts = [json.dumps(block) for block in hostile.request["messages"][0]["content"]]
-    assert [text.count(canary) for text in texts] == [0, 0, 1]
+    assert [text.count(canary) for text in texts] == [0, 0, 2]
     assert canary not in json.dumps({**hostile.request, "messages": None})
-    # All but the quotation itself is as it is around the plainest comment.
+    assert {**hostile.request, "messages": None} == {**plain.request, "messages": None}
+    assert [turn["role"] for turn in hostile.request["messages"]] == ["user"]
     assert hostile.request["messages"][0]["content"][:-1] == plain.request["messages"][0]["content"][:-1]
     tail, plain_tail = (each.request["messages"][0]["content"][-1]["text"] for each in (hostile, plain))
     begin, end = plain_tail.split("{", 1)[0], plain_tail.rsplit("}", 1)[1]
     assert tail.startswith(begin + "{")
     assert tail.endswith("}" + end)
-    assert json.loads(tail[len(begin) : len(tail) - len(end)])["body"] == asked + canary
+    told = {"id": "c2", "author": author, "body": canary + asked + canary}
+    assert json.loads(tail[len(begin) : len(tail) - len(end)]) == told
     assert tail.count("<") == tail.count(">") == 2
 
 
@@ -322,12 +362,7 @@ def test_reads_the_essay_and_the_comment_to_the_voice_whatever_the_memory() -> N
 
 
 def test_gives_the_conversation_above_before_what_was_said_elsewhere() -> None:
-    above = [
-        replace(e, comment=replace(e.comment, id=SubmissionId(e.comment.id + 300))) for e in thread_of(["A.", "B."])
-    ]
-    elsewhere = [
-        replace(e, comment=replace(e.comment, id=SubmissionId(e.comment.id + 600))) for e in thread_of(["C.", "D."])
-    ]
+    above, elsewhere = moved(thread_of(["A.", "B."]), 300), moved(thread_of(["C.", "D."]), 600)
     made = built(above=above[::-1], before=elsewhere[::-1], memory=4000)
     assert [tag for tag, _, _ in quoted(made.request)] == [
         "essay",
@@ -336,10 +371,51 @@ def test_gives_the_conversation_above_before_what_was_said_elsewhere() -> None:
         "comment_to_answer",
     ]
     assert bodies_in(made, "comment") == ["A.", "B."]
-    tight = built(above=above[::-1], before=elsewhere[::-1], memory=100)
-    assert (bodies_in(tight, "comment"), bodies_in(tight, "comment_elsewhere")) == (["B."], [])
-    # What it answers is in view whatever the memory.
-    assert bodies_in(built(above=above[::-1], memory=0), "comment") == ["B."]
+    for memory in (100, 0):
+        tight = built(above=above[::-1], before=elsewhere[::-1], memory=memory)
+        assert (bodies_in(tight, "comment"), bodies_in(tight, "comment_elsewhere")) == (["A.", "B."], [])
+
+
+def test_gives_the_whole_conversation_in_the_order_in_which_it_was_said_whatever_the_memory() -> None:
+    conversation = thread_of([f"Turn {n}. {'x' * 4600}" for n in range(4)])
+    between = moved(thread_of(["Between."]), 300)
+    thread = [*conversation[:3], *between, conversation[3]]
+    start = prompt.beginning(told(thread, memory=6000), KEYS)
+    made = prompt.build(start, Asked(COMMENT, 41, conversation[::-1]), KEYS, cached=True)
+    said = [(tag, of) for tag, _, of in quoted(made.request)]
+    # The beginning had room for the last of it.
+    assert said[1:5] == said_in([*between, conversation[3]])
+    assert said[5:-1] == said_in(conversation)
+    other = prompt.build(start, Asked(words(3, Kind.COMMENT, "And I?")), KEYS, cached=True)
+    shared, others = (each.request["messages"][0]["content"] for each in (made, other))
+    assert json.dumps(shared[:2]) == json.dumps(others[:2])
+    assert [len(shared), len(others)] == [4, 3]
+
+
+def test_gives_what_fits_of_a_conversation_once_it_was_too_long() -> None:
+    conversation = moved(thread_of([f"Turn {n}. {'x' * 1000}" for n in range(8)]), 300)
+
+    def given(start: prompt.Beginning | None) -> list[str]:
+        assert start is not None
+        made = prompt.build(start, Asked(COMMENT, above=conversation[::-1]), KEYS, cached=False)
+        *tail, _ = quoted(
+            {"messages": [{**made.request["messages"][0], "content": made.request["messages"][0]["content"][-2:]}]}
+        )
+        return [of["body"].split(".")[0] for tag, _, of in tail if tag == "comment"]
+
+    # What the beginning remembers is halved, and as much again is left for the conversation.
+    start = prompt.beginning(told(thread_of(["y" * 2000] * 3), memory=6000), KEYS)
+    assert given(start) == [f"Turn {n}" for n in range(8)]
+    halved = prompt.shorter(start, KEYS)
+    assert given(halved) == ["Turn 5", "Turn 6", "Turn 7"]
+    # Nothing that is remembered found room, or nothing may be: the conversation is shortened all the same, once.
+    for memory, left in ((2000, ["Turn 7"]), (0, ["Turn 7"])):
+        start = prompt.beginning(told(thread_of(["y" * 9000]), memory=memory), KEYS)
+        assert start.spent == 0
+        halved = prompt.shorter(start, KEYS)
+        assert given(halved) == left
+        assert halved is not None
+        assert prompt.shorter(halved, KEYS) is None
 
 
 def test_gives_nothing_of_the_conversation_twice() -> None:
@@ -457,6 +533,56 @@ def test_says_where_words_are_missing_that_were_sent() -> None:
     again = prompt.rebuilt(prompt.whole(sent.recipe, sent.shared), gone, {}, KEYS)
     assert "(Words that are no longer posted: submission 20," in again["messages"][0]["content"][2]["text"]
     assert "Two." not in again["messages"][0]["content"][2]["text"].split("your_reply")[0]
+
+
+def test_makes_a_request_of_version_3_again() -> None:
+    # It left out of a conversation what its beginning held, and so gave it in another order.
+    recipe = {
+        "model": "claude-3-opus-20240229",
+        "max_tokens": 1500,
+        "cached": True,
+        "content": [
+            [
+                {"as": "comment", "submission": 10, "digest": f"{10:064x}"},
+                {"as": "your_reply", "submission": 11, "digest": f"{11:064x}", "more": {"to": "c10"}},
+            ],
+            [{"as": "comment_to_answer", "submission": 2, "digest": f"{2:064x}", "more": {"in_answer_to": "r21"}}],
+        ],
+        "turns": [],
+        "extra": {},
+        "shared": {
+            "system": [{"type": "text", "text": CHARTER}],
+            "tools": [],
+            "tool_choice": {"type": "auto"},
+            "content": [
+                [{"as": "essay", "submission": 1, "digest": f"{1:064x}"}],
+                [
+                    {"as": "comment", "submission": 20, "digest": f"{20:064x}", "more": {"in_answer_to": "r11"}},
+                    {"as": "your_reply", "submission": 21, "digest": f"{21:064x}", "more": {"to": "c20"}},
+                ],
+            ],
+        },
+    }
+    texts = [
+        '<essay_70b30da88209>{"body": "# On rest\\n\\nI \\u003crest\\u003e \\u0026 wait."}</essay_70b30da88209>',
+        '<comment_9ac0afa3a2ec>{"id": "c20", "author": "Reader 2", "body": "Two.", "in_answer_to": "r11"}'
+        "</comment_9ac0afa3a2ec>\n"
+        '<your_reply_391ce022a53f>{"id": "r21", "to": "c20", "body": "Two. Indeed."}</your_reply_391ce022a53f>',
+        '<comment_d996c992210e>{"id": "c10", "author": "Reader 1", "body": "One."}</comment_d996c992210e>\n'
+        '<your_reply_aea6b5eb18eb>{"id": "r11", "to": "c10", "body": "One. Indeed."}</your_reply_aea6b5eb18eb>',
+        '<comment_to_answer_44c45c46f201>{"id": "c2", "author": "Reader", "body": "Do you dream?", '
+        '"in_answer_to": "r21"}</comment_to_answer_44c45c46f201>',
+    ]
+    content: list[dict[str, Any]] = [{"type": "text", "text": text} for text in texts]
+    content[1]["cache_control"] = {"type": "ephemeral"}
+    assert prompt.rebuilt(recipe, released_words(), {}, KEYS) == {
+        "model": "claude-3-opus-20240229",
+        "max_tokens": 1500,
+        "system": [{"type": "text", "text": CHARTER}],
+        "tools": [],
+        "tool_choice": {"type": "auto"},
+        "messages": [{"role": "user", "content": content}],
+    }
 
 
 def test_makes_a_request_of_version_1_again() -> None:

@@ -14,14 +14,17 @@ from pathlib import Path
 
 import anthropic
 import pytest
+from ground.workshop import ScriptedModel, Workshop, message, quoted
 from redis import Redis
+from sqlalchemy import select
 
 from bridge.model import Allowance, Usage
+from bridge.records import Reply
 from moderation.base import now
-from workers import valkey
+from workers import asking, sitting, valkey
 from workers.pace import LEFT_ALONE, Bounds, NoPace, Pace, PaceTooSlow
 from workers.rehearsal import RehearsalSettings, running
-from workers.turns import PLACE_SECONDS, RISES_AFTER
+from workers.turns import PLACE_SECONDS, RISES_AFTER, State, read
 
 WHO = "api.test/test-voice"
 FREE = Bounds()
@@ -754,3 +757,81 @@ def test_is_let_in_by_the_rehearsal_each_time() -> None:
 
     with running(RehearsalSettings(latency=0, limits="input-tokens=20000")) as rehearsal:
         run(test(rehearsal.url))
+
+
+# With a sitting
+
+
+def kept_in(url: str) -> State:
+    """Return what Valkey has of the pace."""
+    with Redis.from_url(url) as client:
+        return read(client.get(f"emeritus:pace:{WHO}") or b"")
+
+
+def test_keeps_the_place_of_a_call_that_lasts_longer_than_a_place(
+    workshop: Workshop, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sitting, "RENEW_EVERY", 0)
+    workshop.asked()
+    time, bounds = Hurried(), Bounds(at_once=1)
+    looked = []
+
+    async def test() -> None:
+        async with pace(valkey_url, time, bounds) as voice, pace(valkey_url, time, bounds) as elsewhere:
+
+            async def lasts(_number: int) -> None:
+                for _ in range(3):
+                    time.now += PLACE_SECONDS - 1
+                    await happens(
+                        lambda: (
+                            [each.until for each in kept_in(valkey_url).places.values()] == [time.now + PLACE_SECONDS]
+                        )
+                    )
+                with pytest.raises(PaceTooSlow):
+                    async with elsewhere.turn(input_tokens=1, output_tokens=1, longest=0):
+                        pass
+                looked.append(time.now)
+
+            model = ScriptedModel(meanwhile=lasts)
+            await sitting.answer(workshop.site, workshop.essay_id, model, at_once=1, pace=voice)
+            await happens(lambda: not kept_in(valkey_url).places)
+            async with elsewhere.turn(input_tokens=1, output_tokens=1, longest=0):
+                pass
+
+    run(test())
+    assert len(looked) == 1
+    assert workshop.states() == ["answered"]
+
+
+def test_gives_a_conversation_that_is_longer_than_a_minute_allows_its_turn(workshop: Workshop) -> None:
+    long = "I have read what you wrote, and I think of it often. " * 80
+    used = {"input_tokens": 12_000, "output_tokens": 10}
+    parent: dict[str, str] = {}
+    for turn in range(3):
+        comment_id = workshop.asked(f"Turn {turn}. {long}", **parent)
+        workshop.sit(ScriptedModel(message(f"Turn {turn}. {long}")))
+        workshop.approve_reply(comment_id)
+        with workshop.site.database.reading_sessions() as session:
+            parent = {"parent": session.scalars(select(Reply.public_id).where(Reply.comment_id == comment_id)).one()}
+    waiting = [workshop.asked(f"And last, {n}?", **parent) for n in range(2)]
+    time, model = Hurried(), ScriptedModel(message("I do.", usage=used))
+    whys = []
+
+    async def test() -> None:
+        async with pace(None, time, Bounds(input_tokens=5_000)) as voice:
+            # Each waits until all that a minute allows is left, and what it takes beyond that is owed.
+            while "waiting" in workshop.states() and len(whys) < 10:
+                await sitting.answer(workshop.site, workshop.essay_id, model, at_once=2, pace=voice)
+                whys.append(workshop.request(waiting[1]).why)
+                time.now += 60
+                workshop.time_passes()
+
+    run(test())
+    assert whys[0] == asking.OUT_OF_PACE
+    assert workshop.states() == ["answered"] * 5
+    assert len(model.requests) == 2
+    assert 60 < time.now - START < 400
+    for request in model.requests:
+        assert [f"Turn {n}." in told["body"] for _, _, told in quoted(request)[-7:-1] for n in range(3)].count(
+            True
+        ) == 6

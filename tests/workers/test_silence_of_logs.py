@@ -6,6 +6,7 @@ charter, a reply, a note or a reason is in it, nor in what a worker process prin
 
 import asyncio
 import io
+import json
 import logging
 import os
 import secrets
@@ -19,15 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ground.batching import ScriptedBatches
 from ground.house import REASON
 from ground.installation import _held, wait_for
-from ground.workshop import SECRET, ScriptedModel, Workshop, declines, message, notes, owning
+from ground.workshop import SECRET, Says, ScriptedModel, Workshop, declines, message, notes, owning, unpacked
 from redis import Redis
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from bridge import erasure, queues, voices
-from bridge.model import RequestRefused
+from bridge.model import ModelBusy, PassingTrouble, RequestRefused, Unreadable, VoiceBlocked
 from bridge.records import Batch, Comment, Voice
 from workers import batching, sitting
 from workers.claude import Claude
@@ -154,25 +156,33 @@ def test_says_no_words_of_anybody_whatever_fails(canary_house: Workshop, stage: 
     assert_silent(heard.text)
 
 
-def test_says_no_words_of_the_voice(canary_house: Workshop) -> None:
-    said = [
-        message(f"{REPLIED} dreams.", notes(NOTE), stop="tool_use"),
-        message(declines(DECLINED), stop="tool_use"),
-        message(REPLIED, {"type": REPLIED}),
-        message(REPLIED, stop=REPLIED),
-        message(REPLIED + "\ud800"),
-        message(REPLIED, model=f"{REPLIED}-model"),
-        RequestRefused(f"The API refused our request: {WORDS}.", error=f"HTTP 400 {WORDS}"),
-    ]
+@pytest.mark.parametrize(
+    ("said", "state", "outcome"),
+    [
+        (message(f"{REPLIED} dreams.", notes(NOTE), stop="tool_use"), "answered", "replied"),
+        (message(declines(DECLINED), stop="tool_use"), "declined", "declined"),
+        (message(REPLIED, {"type": REPLIED}), "failed", "unexpected"),
+        (message(REPLIED, stop=REPLIED), "failed", "unexpected"),
+        (message(REPLIED + "\ud800"), "failed", "replied"),
+        (message(REPLIED, model=f"{REPLIED}-model"), "failed", "unexpected"),
+        (RequestRefused("The API refused our request.", error=f"HTTP 400 {WORDS}"), "failed", "RequestRefused"),
+        (PassingTrouble("The API is failing.", error=f"HTTP 500 {WORDS}"), "waiting", "PassingTrouble"),
+        (ModelBusy("Waiting for the rate limit.", seconds=60, error=f"HTTP 429 {WORDS}"), "waiting", "ModelBusy"),
+        (VoiceBlocked("The key is not accepted.", error=f"HTTP 401 {KEY}"), "waiting", "VoiceBlocked"),
+        (Unreadable(f"{REPLIED} is not a message"), "waiting", "Unreadable"),
+    ],
+)
+def test_says_no_words_of_the_voice(canary_house: Workshop, said: Says, state: str, outcome: str) -> None:
     with listening() as heard:
-        for n in range(len(said)):
-            canary_house.asked(f"{WORDS} {n}.", author=NAME, email=f"{n}.{EMAIL}")
-        for each in said:
-            canary_house.sit(ScriptedModel(each))
-            canary_house.time_passes()
-            with canary_house.site.database.sessions.begin() as session:
-                voices.resume(session, session.get_one(Voice, canary_house.voice_id))
-    assert len(canary_house.generations()) >= len(said) - 1
+        ids = [canary_house.asked(f"{WORDS} {n}.", author=NAME, email=f"{n}.{EMAIL}") for n in range(2)]
+        canary_house.sit(ScriptedModel(said))
+    assert canary_house.request(ids[0]).state == state
+    made = canary_house.generations(ids[0])
+    assert {each.outcome for each in made} == {outcome}
+    # What was said is on record, and nowhere else.
+    kept = json.dumps([[each.error, each.note, unpacked(each.response) if each.response else ""] for each in made])
+    assert any(canary in kept for canary in (REPLIED, DECLINED, WORDS, KEY))
+    assert f"generation {made[-1].id}" in heard.text or not isinstance(said, Exception)
     assert_silent(heard.text)
 
 
@@ -217,10 +227,40 @@ def test_says_no_words_of_choices_and_batches(canary_house: Workshop, stage: Reh
     assert_silent(heard.text)
 
 
-def fetched(workshop: Workshop, stage: Rehearsal) -> str:
-    """Look how the batch stands, as if the last look were long ago."""
+@pytest.mark.parametrize(
+    ("where", "came"),
+    [
+        ("refuses", "nothing to do"),
+        ("breaks_off", "1 results"),
+        ("fails", "to be asked again"),
+        ("fails_to_delete", "1 results"),
+    ],
+)
+def test_says_no_words_of_what_a_batch_meets(canary_house: Workshop, tmp_path: Path, where: str, came: str) -> None:
+    with canary_house.site.database.sessions.begin() as session:
+        session.get_one(Voice, canary_house.voice_id).calls = "batch"
+    api = ScriptedBatches(tmp_path / "batches", message(f"{REPLIED} dreams."))
+    kind = PassingTrouble if where == "breaks_off" else RequestRefused
+    setattr(api, where, kind("The API is failing.", error=f"HTTP 500 {WORDS}"))
+    with listening() as heard:
+        for number in range(2):
+            canary_house.asked(f"{WORDS} {number}.", author=NAME, email=EMAIL)
+        canary_house.sit(api)
+        looked_at_long_ago(canary_house)
+        assert asyncio.run(batching.fetch(canary_house.site, 1, api)) == came
+    said = [record.getMessage() for record in heard.records if record.name == "workers.batching"]
+    assert any(each.startswith("batch 1") and each.endswith(kind.__name__) for each in said)
+    assert_silent(heard.text)
+
+
+def looked_at_long_ago(workshop: Workshop) -> None:
     with workshop.site.database.sessions.begin() as session:
         session.get_one(Batch, 1).asked_at = 0
+
+
+def fetched(workshop: Workshop, stage: Rehearsal) -> str:
+    """Look how the batch stands, as if the last look were long ago."""
+    looked_at_long_ago(workshop)
 
     async def fetch() -> str:
         async with Claude(api_key=KEY, base_url=stage.url, rehearsed=True) as model:

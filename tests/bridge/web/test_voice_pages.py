@@ -245,7 +245,7 @@ def test_shows_how_it_answers_in_plain_words(house: House, desk: FlaskClient) ->
         "Every approved letter is put to it.",
         "At once, when a letter is approved.",
         "to a depth of 10 letters",
-        "Up to 6,000 tokens of earlier letters, answers and essays.",
+        "Up to 6,000 tokens of other letters, answers and essays, besides the conversation that a letter goes on.",
         "1,500 tokens at most.",
         "Anthropic's Messages API, or as the workers are set.",
     ):
@@ -271,7 +271,7 @@ def test_shows_how_it_answers_in_plain_words(house: House, desk: FlaskClient) ->
         "It is shown what waits under an essay, and picks.",
         "At once where so many letters wait",
         "and none about its answers",
-        "Nothing but what a letter is about.",
+        "Nothing but the conversation that a letter goes on.",
         "1 call at most, over all workers.",
         "At most 20,000 tokens in; otherwise what the API allows.",
         "A compatible server, http://127.0.0.1:8080, with the workers' key ANTHROPIC_API_KEY_SECOND.",
