@@ -8,10 +8,10 @@ from itertools import islice
 from typing import Any
 
 import pytest
+from ground.generated import name, payloads
 from ground.workshop import message, notes, quoted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from walks.test_generated_words import name, payloads
 
 from bridge import prompt
 from bridge.keys import Keys

@@ -117,9 +117,9 @@ class _Quiet(WSGIRequestHandler):
 
 
 @contextmanager
-def served(app: WSGIApplication, host: str = "localhost") -> Iterator[str]:
+def served(app: WSGIApplication, host: str = "localhost", *, port: int = 0) -> Iterator[str]:
     """Serve an application within the block, at the address that comes of it."""
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
     serving = threading.Thread(target=server.serve_forever)
     serving.start()
     try:

@@ -6,7 +6,6 @@ The browser's clock is Playwright's wherever seconds count, so nothing here wait
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
@@ -14,10 +13,9 @@ from pathlib import Path
 import pytest
 from ground import chromium
 from ground.house import ADA, BEN, PASSWORD, REASON, House, furnish, site_over
-from ground.visiting import WIDTHS, Visit, sign_in, visit
+from ground.visiting import WIDTHS, Visit, served, sign_in, visit
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 from sqlalchemy import select
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from bridge import db
 from bridge.app import create_app
@@ -31,13 +29,6 @@ pytestmark = [
 ]
 
 LONG = "\n\n".join(f"Paragraph {number} of a long letter, which goes on and on." for number in range(80))
-
-
-class Quiet(WSGIRequestHandler):
-    """Says nothing about requests."""
-
-    def log(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +55,8 @@ def house(sqlite_url: str, tmp_path: Path) -> Iterator[House]:
 @pytest.fixture
 def address(house: House) -> Iterator[str]:
     """Serve the house."""
-    server = make_server("127.0.0.1", 0, create_app(house.site), threaded=True, request_handler=Quiet)
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
-    yield f"http://localhost:{server.port}"
-    server.shutdown()
-    serving.join()
-    server.server_close()
+    with served(create_app(house.site)) as at:
+        yield at
 
 
 @pytest.fixture

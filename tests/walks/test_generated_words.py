@@ -4,29 +4,25 @@ Tags, events, quotes, encodings and Markdown are combined by chance (the same ea
 frames, feeds, JSON, mail) is opened as such, for nobody knows what another program does with it.
 """
 
-import html as entities
 import json
-import random
 import re
-import threading
 from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
-from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pytest
 from ground import chromium
+from ground.generated import letters, name
 from ground.house import ADA, PASSWORD, SLUG, House, furnish, site_over
 from ground.installation import free_port
-from ground.looking import AWAY, RUN, look_at
+from ground.looking import look_at
 from ground.postbag import put_down, received
-from ground.visiting import Visit, sign_in, visit
+from ground.visiting import Visit, served, sign_in, visit
 from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import update
-from werkzeug.serving import WSGIRequestHandler, make_server
 
-from bridge import db, words
+from bridge import db
 from bridge.app import create_app
 from bridge.records import Address
 from moderation.base import now
@@ -37,93 +33,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-TAGS = re.findall(
-    "[^ ]+",
-    "script img svg iframe math style a body details video input object base form template xmp noscript title "
-    "textarea select embed link meta marquee audio animate set foreignObject mtext annotation-xml plaintext",
-)
-EVENTS = re.findall(
-    "[^ ]+", "onerror onload onfocus ontoggle onmouseover onanimationstart onbegin onpointerover onstart autofocus"
-)
-QUOTES = ('"', "'", "`", "")
-WRAPPERS = (
-    "{}", "[x]({})", "![x]({})", "<{}>", "`{}`", "> {}", "- {}", "# {}", "    {}", "**{}**", "[{}](http://a.example)",
-    "http://a.example/{}", "![{}](x)", "[x]: {}\n[x]", "```{}\nx\n```", "[x](<{}> '{}')", "{}</p></div></article>",
-)  # fmt: skip
 LETTERS, ANSWERS = 12, 6
-
-
-def encoded(payload: str, chance: random.Random) -> str:
-    """Return a payload in one of the ways in which it may slip through."""
-    ways = (
-        payload,
-        payload.upper(),
-        entities.escape(payload),
-        "".join(f"&#{ord(each)};" for each in payload),
-        "".join(f"&#x{ord(each):x}" for each in payload),
-        quote(payload),
-        payload.replace("<", "\\u003c").replace(">", "\\u003e"),
-        payload.replace("script", "scr\tipt").replace("on", "o\nn"),
-        entities.escape(entities.escape(payload)),
-        payload.replace("<", "\uff1c").replace(">", "\uff1e"),
-    )
-    return chance.choice(ways)
-
-
-def payloads(chance: random.Random) -> Iterator[str]:
-    """Yield hostile words without end."""
-    while True:
-        tag, event, mark = chance.choice(TAGS), chance.choice(EVENTS), chance.choice(QUOTES)
-        payload = chance.choice(
-            (
-                f"<{tag} src=x {event}={mark}{RUN}{mark}>",
-                f"<{tag}/{event}={mark}{RUN}{mark}//",
-                f"{mark}><{tag} {event}={RUN}>",
-                f"</{tag}><script>{RUN}</script>",
-                f"<{tag} href=javascript:{RUN}>x</{tag}>",
-                f"javascript:{RUN}",
-                f"<{tag} style={mark}background:url(http:{AWAY}){mark}>",
-                f"<{tag} srcdoc={mark}<script>parent.{RUN}</script>{mark}>",
-                f"{mark} {event}={RUN} x={mark}",
-                f"<!--{mark}--><{tag} {event}={RUN}>-->",
-                f"]]><{tag} {event}={RUN}>",
-            )
-        )
-        yield chance.choice(WRAPPERS).replace("{}", encoded(payload, chance))
-
-
-def letters(seed: int, number: int) -> list[str]:
-    """Return letters full of hostile words, each of which the door takes."""
-    chance = random.Random(seed)
-    source, found = payloads(chance), []
-    while len(found) < number:
-        letter: list[str] = []
-        for each in source:
-            try:
-                words.comment_body("\n\n".join([*letter, each]))
-            except words.WordsRefused:
-                break
-            letter.append(each)
-        if letter:
-            found.append("\n\n".join(letter))
-    return found
-
-
-def name(seed: int) -> str:
-    """Return a hostile name that the door takes."""
-    for each in payloads(random.Random(seed)):
-        try:
-            return words.author_name(each[:80], reserved=[])
-        except words.WordsRefused:
-            continue
-    raise AssertionError("There is no end of them.")
-
-
-class Quiet(WSGIRequestHandler):
-    """Says nothing about requests."""
-
-    def log(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -144,19 +54,8 @@ def house(sqlite_url: str, tmp_path: Path) -> Iterator[House]:
 
 @pytest.fixture
 def address(house: House) -> Iterator[str]:
-    server = make_server(
-        "127.0.0.1",
-        int(house.site.settings.address.rpartition(":")[2]),
-        create_app(house.site),
-        threaded=True,
-        request_handler=Quiet,
-    )
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
-    yield house.site.settings.address
-    server.shutdown()
-    serving.join()
-    server.server_close()
+    with served(create_app(house.site), port=int(house.site.settings.address.rpartition(":")[2])) as at:
+        yield at
 
 
 def test_runs_nothing_of_what_was_generated(house: House, address: str, browser: Browser) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,13 +12,11 @@ import pytest
 from ground import chromium
 from ground.house import SLUG, House, furnish, site_over
 from ground.looking import shut_out
-from ground.visiting import WIDTHS, Visit, visit, wait_until
+from ground.visiting import WIDTHS, Visit, served, visit, wait_until
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from bridge import db
 from bridge.app import create_app
-from bridge.site import Site
 from moderation.queue import awaiting_review
 from moderation.types import Tray
 
@@ -32,13 +29,6 @@ pytestmark = [
 ESSAY = f"/essays/{SLUG}"
 LETTER = re.compile(r"/letters/")
 BROKEN = "export function solve() { throw new Error('It cannot be made.'); }"
-
-
-class Quiet(WSGIRequestHandler):
-    """Says nothing about requests."""
-
-    def log(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -57,24 +47,10 @@ def house(sqlite_url: str, tmp_path: Path) -> Iterator[House]:
     database.dispose()
 
 
-@contextmanager
-def served(site: Site) -> Iterator[str]:
-    """Serve a site within the block, at the address that comes of it."""
-    server = make_server("127.0.0.1", 0, create_app(site), threaded=True, request_handler=Quiet)
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
-    try:
-        yield f"http://localhost:{server.port}"
-    finally:
-        server.shutdown()
-        serving.join()
-        server.server_close()
-
-
 @pytest.fixture
 def reader(browser: Browser, house: House) -> Iterator[Visit]:
     """Open a reader's browser; what went wrong in it fails the test."""
-    with served(house.site) as address:
+    with served(create_app(house.site)) as address:
         visitor = visit(browser, address)
         yield visitor
         visitor.leave()
@@ -228,7 +204,7 @@ def test_takes_words_again_that_were_changed_since(reader: Visit, house: House) 
 def bounded(browser: Browser, house: House) -> Iterator[Visit]:
     """Open a reader's browser at a site that limits its readers."""
     limiting = replace(house.site, settings=house.site.settings.model_copy(update={"rate_limits": "on"}))
-    with served(limiting) as address:
+    with served(create_app(limiting)) as address:
         visitor = visit(browser, address)
         yield visitor
         visitor.leave()
@@ -261,7 +237,7 @@ def test_asks_for_fewer_previews_than_a_slow_typist_has_keys(browser: Browser, h
 
 def test_takes_it_once_after_the_back_button_without_a_module(browser: Browser, house: House) -> None:
     limiting = replace(house.site, settings=house.site.settings.model_copy(update={"rate_limits": "on"}))
-    with served(limiting) as address:
+    with served(create_app(limiting)) as address:
         reader = visit(browser, address, javascript=False)
         page = reader.go(ESSAY)
         write(page, "Once, please.")
