@@ -51,9 +51,12 @@ REPEATS = Bound("repeats", 30, 600)
 TO_A_PERSON = Bound("to a person", 1, 3600)
 TO_A_PERSON_IN_ALL = Bound("to a person in all", 20, 86_400)
 
-PREVIEWS = Bound("previews", 240, 60)
+ATTEMPTS = Bound("attempts at a letter", 60, 600)
+"""Also of letters that cannot be taken as they are: reading one over costs what it is long."""
+PREVIEWS = Bound("previews", 120, 60)
 """While words are typed: a form asks for 40 a minute at most."""
 READ_OVER = Bound("letters read over", 60, 60)
+OWN_LETTERS = Bound("own letters shown", 120, 60)
 FORM_TOKENS = Bound("form tokens", 60, 60)
 CHANGES = Bound("changes", 20, 3600)
 """Of letters that wait: by one network, and of one letter."""

@@ -50,7 +50,7 @@ def keep_rendering(session: Session, submission_id: SubmissionId) -> None:
     session.flush()
 
 
-def html_of(session: Session, words: Iterable[Released | Pending]) -> dict[Digest, Markup]:
+def html_of(session: Session, words: Iterable[Released | Pending | Rejected]) -> dict[Digest, Markup]:
     """Return the HTML of *words* by digest: the kept rendering of this pipeline's version, else a fresh one."""
     by_digest = {each.digest: each for each in words}
     kept = session.execute(

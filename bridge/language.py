@@ -88,12 +88,14 @@ def others(offered: Sequence[str], query: Mapping[str, str] = MappingProxyType({
     return [Other(code, Tongue(code).name, f"?{urlencode({**kept, 'lang': code})}") for code in offered]
 
 
-@lru_cache(maxsize=512)
 def chosen(asked: str | None, accepted: str, offered: tuple[str, ...]) -> str:
     """Return the language for a reader: what the address says, else what the browser wants most (RFC 4647, lookup)."""
-    if asked is not None and asked in offered:
-        return asked
-    for wanted, quality in parse_accept_header(accepted[:512], LanguageAccept):
+    return asked if asked in offered and asked is not None else _wanted_most(accepted[:512], offered)
+
+
+@lru_cache(maxsize=512)
+def _wanted_most(accepted: str, offered: tuple[str, ...]) -> str:
+    for wanted, quality in parse_accept_header(accepted, LanguageAccept):
         primary = wanted.partition("-")[0].lower()
         if quality > 0 and primary in offered:
             return primary

@@ -104,7 +104,7 @@ def _own(session: Session, keys: Keys, comment: Comment, answers: str | None, ho
         public_id=comment.public_id,
         token=keys.signed(AUTHOR_LINK, comment.public_id),
         words=words,
-        html=intake.rendered(words),
+        html=intake.html_of(session, [words])[words.digest],
         stage=stage,
         why=reasons.COMMENT_CODES.get(how.reason_code) if how.reason_code and stage is Stage.REJECTED else None,
         answers=answers,

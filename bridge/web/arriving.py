@@ -42,6 +42,7 @@ def receive(
 
     *proof* and *to_a_person* are a program's; a form has fields for them.
     """
+    take(admission.ATTEMPTS)
     form = request.form if came is not Came.API else {}
     arrival = Arrival(
         came=came,

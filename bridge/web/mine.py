@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
-from bridge import essays, own_letters
+from bridge import admission, essays, own_letters
 from bridge.essays import Published
 from bridge.own_letters import OwnLetter
+from bridge.web import arriving
 from bridge.web.access import Access, framable, open_to, site
 from bridge.web.writing import author_cookie
 
@@ -20,6 +21,7 @@ mine = Blueprint("mine", __name__)
 @open_to(Access.AUTHOR)
 def index(slug: str) -> ResponseReturnValue:
     """Show the letters of whoever has this browser's cookie that are not posted. Nobody else's cookie shows any."""
+    arriving.take(admission.OWN_LETTERS)
     with site().database.reading_sessions() as session:
         found = essays.published(session, slug)
         secret = request.cookies.get(author_cookie(site()), "")
@@ -35,6 +37,7 @@ def framed_index(slug: str) -> ResponseReturnValue:
 
     The keys come in the body: an address would be logged.
     """
+    arriving.take(admission.OWN_LETTERS)
     with site().database.reading_sessions() as session:
         found = essays.published(session, slug)
         own = own_letters.by_keys(session, site().keys, found.essay.id, request.form.getlist("key"))

@@ -11,6 +11,7 @@ from bridge import admission, appeals, comments, db, erasure, essays, intake, la
 from bridge.comments import CommentRefused, Letter
 from bridge.web import arriving, problems
 from bridge.web.access import Access, declared, framable, open_to, site
+from bridge.web.stored import NUMBER
 from bridge.web.writing import Refusal, letter_from_form, refusal
 from bridge.words import COMMENT_LENGTH, NOTE_LENGTH, WordsRefused
 from moderation import reasons
@@ -167,10 +168,13 @@ def healthz() -> ResponseReturnValue:
 def _letter_page(token: str, *, refused: Refusal | None = None, written: str = "") -> str:
     """Show an author their letter; a refusal stands above the appeal's form, which keeps what was written."""
     held = comments.held(site(), comments.opened_by(site(), token))
+    words = held.words
+    with site().database.reading_sessions() as session:
+        html = intake.html_of(session, [words])[words.digest] if words else None
     return render_template(
         "letter.html",
         held=held,
-        html=intake.rendered(held.words) if held.words else None,
+        html=html,
         off_the_disk=erasure.is_off_the_disk(site(), held.standing.erased_at),
         token=token,
         waits=waits.usual(site(), held.voice.id),
@@ -192,6 +196,9 @@ def _correspondence(slug: str, surface: str) -> str:
 
 
 def _page() -> int:
-    """Return the number of the page that is asked for; 0, which no page has, for what is no number."""
-    given = request.args.get("page", "1")
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 10 else 0
+    """Return the number of the page that is asked for; 0, which no page has, for what is no number.
+
+    As a stored page is looked for: what is found by no other address is rendered for none.
+    """
+    given = (request.args.getlist("page") or ["1"])[-1]
+    return int(given) if NUMBER.fullmatch(given) else 0

@@ -25,7 +25,7 @@ Application = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
 _SLUG = "[a-z0-9-]{1,120}"
 _ADDRESS = re.compile(rf"/essays/(?P<slug>{_SLUG})(?P<frame>/embed)?|/api/v1/essays/(?P<listed>{_SLUG})/thread")
-_NUMBER = re.compile(r"[1-9][0-9]{0,6}")
+NUMBER = re.compile(r"[1-9][0-9]{0,6}")
 _TAGS = re.compile(r'W/"[0-9a-f]{32}"')
 _NO_PACKING = re.compile(r"gzip\s*;\s*q=0(\.0*)?(\s*,|\s*$)")
 
@@ -63,11 +63,11 @@ class StoredPages:
         slug = found["listed"]
         if slug is not None:
             after = asked.get("cursor", ["0"])[-1]
-            if asked.get("limit", [str(LISTED)])[-1] != str(LISTED) or not (after == "0" or _NUMBER.fullmatch(after)):
+            if asked.get("limit", [str(LISTED)])[-1] != str(LISTED) or not (after == "0" or NUMBER.fullmatch(after)):
                 return None
             return "thread", "", shelf.list_key(slug, int(after))
         page = asked.get("page", ["1"])[-1]
-        if _NUMBER.fullmatch(page) is None:
+        if NUMBER.fullmatch(page) is None:
             return None
         spoken = self._site.settings.spoken
         accepted = environ.get("HTTP_ACCEPT_LANGUAGE", "")

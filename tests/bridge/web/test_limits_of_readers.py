@@ -16,7 +16,7 @@ from redis import Redis
 from sqlalchemy import func, select, update
 from werkzeug.test import TestResponse
 
-from bridge import admission, blocks
+from bridge import admission, blocks, language
 from bridge.app import create_app
 from bridge.blocks import What
 from bridge.records import Comment, Signal
@@ -327,3 +327,42 @@ def test_bounds_what_is_read_over_and_keeps_the_words(house: House, limited: Cal
     assert refused.status_code == 429
     assert form(refused, "/comments").fields["body"].strip() == "Shown, please."
     assert letters(house) == 0
+
+
+@pytest.mark.parametrize("where", ["write", "embed/write"])
+def test_bounds_letters_that_cannot_be_taken_as_they_are(
+    house: House, limited: Callable[..., Flask], where: str
+) -> None:
+    client = limited().test_client()
+    filled = written(client, where)
+    for _ in range(admission.ATTEMPTS.times):
+        assert filled.submit(client, author="Reader", body="").status_code == 422
+    refused = filled.submit(client, author="Reader", body="And now a good one.")
+    assert refused.status_code == 429
+    assert form(refused, "/comments").fields["body"].strip() == "And now a good one."
+    assert letters(house) == 0
+
+
+def test_bounds_how_often_own_letters_are_shown(limited: Callable[..., Flask]) -> None:
+    client = limited().test_client()
+    for number in range(admission.OWN_LETTERS.times):
+        asked = client.get(f"/essays/{SLUG}/mine") if number % 2 else client.post(f"/essays/{SLUG}/embed/mine")
+        assert asked.status_code == 200
+    assert client.get(f"/essays/{SLUG}/mine").status_code == 429
+    assert client.post(f"/essays/{SLUG}/embed/mine").status_code == 429
+
+
+def test_renders_no_letter_anew_for_its_author(
+    house: House, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = house.send("Do you *dream*?")
+    monkeypatch.setattr("bridge.markup.render", pytest.fail)
+    assert "<em>dream</em>" in client.get(f"/letters/{sent.token}").text
+    assert "<em>dream</em>" in client.post(f"/essays/{SLUG}/embed/mine", data={"key": sent.token}).text
+
+
+def test_remembers_no_more_of_a_header_than_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(language, "_wanted_most", lambda accepted, _: read.append(accepted) or "en")
+    language.chosen(None, "de," * 100_000, ("en", "de"))
+    assert [len(each) for each in read] == [512]
