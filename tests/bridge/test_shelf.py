@@ -490,6 +490,6 @@ def test_answers_to_a_head_without_a_body(reader: FlaskClient) -> None:
     assert int(answer.headers["Content-Length"]) > 0
 
 
-@pytest.mark.parametrize("page", ["0", "-1", "7", "x", "99999999999"])
+@pytest.mark.parametrize("page", ["0", "-1", "7", "x", "01", "1&page=x", "99999999999"])
 def test_knows_no_page_that_is_not_there(reader: FlaskClient, page: str) -> None:
     assert reader.get(f"{ADDRESSES[0]}?page={page}").status_code == 404
