@@ -180,8 +180,9 @@ def begin(
 ) -> Begun | None:
     """Record that a batch is about to be created and claim what is in it; None if nothing is left to be sent.
 
-    What a budget has no room for waits. Raises `VoicePaused`. Dying after it, a worker leaves a batch of which nobody
-    knows whether it came to be: `look` finds it.
+    What a budget has no room for waits. Raises `VoicePaused`, and `replies.NoLongerPosted` if one of them quotes what
+    is not posted any more: then nothing is recorded. Dying after it, a worker leaves a batch of which nobody knows
+    whether it came to be: `look` finds it.
     """
     voice = voices.held(session, sitting.voice_id)
     if not voices.may_be_asked(session, voice):
@@ -436,7 +437,10 @@ def _without_answer(
 
 
 def _broken_off(session: Session, generation_id: int) -> Answer | None:
-    """Return an answer that was cut off or a note alone, as it was read; None of another, or if it was erased."""
+    """Return an answer that was cut off or a note alone, as it was read; None of another, or if it was erased.
+
+    None too of a note that was left after reading what is not posted any more: its words would go to the model again.
+    """
     made = session.get_one(Generation, generation_id)
     if made.response is None:
         return None
@@ -446,4 +450,6 @@ def _broken_off(session: Session, generation_id: int) -> Answer | None:
         request_id=made.request_id,
         rehearsed=made.rehearsed,
     )
+    if answer.outcome is Outcome.NOTE_ONLY and not replies.is_posted(session, replies.references(session, made)):
+        return None
     return answer if answer.outcome in _BROKEN_OFF else None

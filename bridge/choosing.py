@@ -110,7 +110,7 @@ def begin(
     """Record that a voice is about to be shown letters, numbered from 1 in this order; return the call's id.
 
     None if one of them must not be shown any more: the claim was lost or the comment taken back. Raises `VoicePaused`,
-    and `BudgetSpent` if what the call could cost is more than a budget has left.
+    `replies.NoLongerPosted`, and `BudgetSpent` if what the call could cost is more than a budget has left.
     """
     voice = voices.held(session, sitting.voice_id)
     if len(_still_ours(session, sitting, shown)) < len(shown):

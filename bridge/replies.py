@@ -10,8 +10,8 @@ import hashlib
 import json
 import secrets
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -44,7 +44,7 @@ from bridge.voices import REHEARSAL_MARK
 from moderation import gate, rereading
 from moderation.base import now
 from moderation.errors import NothingToAnswer
-from moderation.release import released, standing
+from moderation.release import released, released_ids, standing
 from moderation.types import Kind, SubmissionId
 
 LEASE_SECONDS = 30
@@ -57,6 +57,10 @@ DIED_BEFORE, DIED_AT_MOST = 3, 20
 """So many calls of a request that never ended make it wait, and so many make it fail."""
 A_PAGE = 20
 """The most letters that a voice is shown at once to choose from."""
+CACHE_SECONDS = 300
+"""How long the API's cache keeps what a call wrote to it or read from it, from the call's beginning."""
+SAME_FOR = 1800
+"""Seconds for which sittings one after another may read the same of a thread, while letters wait for the pace."""
 PAUSE_AFTER = 5
 PAUSE_MINUTES = 15
 
@@ -67,6 +71,10 @@ UNBILLED = (ModelBusy, RequestRefused, VoiceBlocked)
 
 class VoicePaused(Exception):
     """Raised when the voice was paused after its sitting began."""
+
+
+class NoLongerPosted(Exception):
+    """Raised when a request quotes words that are not posted any more. Nothing was recorded; the call is not made."""
 
 
 class NotToBeAskedAgain(Exception):
@@ -112,6 +120,18 @@ class Claimed:
     asked: Asked
     chosen: bool = False
     """Whether its voice picks its letters and chose this one in an earlier sitting."""
+    put_off: bool = False
+    """Whether an earlier sitting took it on and put it off, for the pace most often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """What the last call under an essay shared with others, where the API's cache holds it still."""
+
+    told: Told
+    """What it was made from, as far as that is posted."""
+    shared: Mapping[str, Any]
+    """Its recipe: if something went away since, what it was made from no longer makes this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +148,10 @@ class Sitting:
     calls: Calls
     told: Told
     claimed: Sequence[Claimed]
+    others_soon: bool = False
+    """Whether others under the essay, which were put off, come due while the cache keeps what this sitting writes."""
+    cached: Cached | None = None
+    """Where letters wait for the pace: what an earlier sitting read, and this one may read for a tenth of its price."""
 
 
 def request_if_comment(session: Session, submission_id: int) -> int | None:
@@ -231,7 +255,10 @@ def begin_sitting(session: Session, essay_id: int) -> Sitting | None:
         return None
     if not taken:
         return None
-    read_to_it = memory.told(session, essay, voice, out[essay.submission_id], without=taken)
+    soon = _put_off_and_soon_due(session, essay_id)
+    read_to_it = memory.told(session, essay, voice, out[essay.submission_id], without=[*taken, *soon])
+    claimed = _claimed(session, essay, taken)
+    paced = bool(soon) or any(each.put_off for each in claimed)
     return Sitting(
         lease=lease,
         essay_id=essay.id,
@@ -242,7 +269,35 @@ def begin_sitting(session: Session, essay_id: int) -> Sitting | None:
         answering=Answering(voice.answering),
         calls=Calls(voice.calls),
         told=read_to_it,
-        claimed=_claimed(session, essay, taken),
+        claimed=claimed,
+        others_soon=bool(soon),
+        cached=_cached(session, essay_id, voice, read_to_it) if paced else None,
+    )
+
+
+def read_again(session: Session, sitting: Sitting) -> Sitting:
+    """Return a sitting with what its voice may be read by now, and those of its requests that are still its own.
+
+    What a voice's row says of how it is asked stays as it was. A request for a letter that is no longer posted ends,
+    and all of them do where the essay is not.
+    """
+    essay, voice = session.get_one(Essay, sitting.essay_id), session.get_one(Voice, sitting.voice_id)
+    out = released(session, [essay.submission_id])
+    if essay.submission_id not in out:
+        essay_is_gone(session, essay.id)
+        return replace(sitting, claimed=())
+    ours = [each for each in sitting.claimed if still_claimed(session, sitting, each) is not None]
+    found = session.scalars(select(Comment).where(Comment.id.in_([each.comment_id for each in ours]))).all()
+    asked = memory.asked(session, essay, found)
+    for each in ours:
+        if each.comment_id not in asked:
+            no_longer_wanted(session, each.comment_id)
+    without = [*(each.comment_id for each in sitting.claimed), *_put_off_and_soon_due(session, essay.id)]
+    read = memory.told(session, essay, voice, out[essay.submission_id], without=without)
+    return replace(
+        sitting,
+        told=replace(sitting.told, essay=read.essay, earlier_essays=read.earlier_essays, thread=read.thread),
+        claimed=[replace(each, asked=asked[each.comment_id]) for each in ours if each.comment_id in asked],
     )
 
 
@@ -296,8 +351,8 @@ def begin_generation(
 ) -> int | None:
     """Record that a call is about to be made, and return its id; in a *batch*, with its id and the call's name there.
 
-    None if it must not be made any more: the claim was lost or the comment taken back. Raises `VoicePaused`, and
-    `budgets.BudgetSpent` if what the call could cost is more than a budget has left.
+    None if it must not be made any more: the claim was lost or the comment taken back. Raises `VoicePaused`,
+    `NoLongerPosted`, and `budgets.BudgetSpent` if what the call could cost is more than a budget has left.
     """
     voice = voices.held(session, sitting.voice_id)
     request = still_claimed(session, sitting, claimed)
@@ -326,10 +381,13 @@ def new_generation(
     purpose: Purpose,
     batch: tuple[int, str] | None = None,
 ) -> Generation:
-    """Add the record of a call that is about to be made, with its greatest cost reserved. Raises `BudgetSpent`.
+    """Add the record of a call that is about to be made, with its greatest cost reserved.
 
-    The caller holds the voice's row.
+    The caller holds the voice's row. Raises `NoLongerPosted` if something that it quotes is not posted any more, and
+    `BudgetSpent`.
     """
+    if not is_posted(session, prompt.references(prompt.whole(sent.recipe, sent.shared))):
+        raise NoLongerPosted
     started_at = budgets.clock(session)
     whole = {**sent.request, **(sitting.extra_body or {})}
     reserved = budgets.reserve(
@@ -592,6 +650,50 @@ def _claim(session: Session, essay_id: int, lease: str, at_most: int) -> list[in
     return sorted(taken.scalars())
 
 
+def _put_off_and_soon_due(session: Session, essay_id: int) -> list[int]:
+    """Return the comments under an essay that were put off and are asked while the cache keeps what is written now."""
+    waiting = select(ReplyRequest.comment_id).where(
+        ReplyRequest.essay_id == essay_id,
+        ReplyRequest.state == RequestState.WAITING.value,
+        ReplyRequest.not_before <= database_time() + CACHE_SECONDS,
+    )
+    return list(session.scalars(waiting))
+
+
+def _cached(session: Session, essay_id: int, voice: Voice, told: Told) -> Cached | None:
+    """Return what the last call under an essay shared, if the cache has it by what that call used; not for too long.
+
+    *told* is what is posted by now; what came since is left out, or the beginning would be another.
+    """
+    at = budgets.clock(session)
+    since = at - timedelta(seconds=CACHE_SECONDS)
+    if voice.ways_changed_at is not None:
+        since = max(since, voice.ways_changed_at)
+    calls = select(Generation.prefix_id).where(Generation.essay_id == essay_id, Generation.batch_id.is_(None))
+    last = session.scalar(
+        calls.where(
+            Generation.started_at >= since,
+            Generation.model_asked == voice.model,
+            Generation.prompt_version == prompt.VERSION,
+            or_(Generation.cache_read_tokens > 0, Generation.cache_write_tokens > 0),
+        )
+        .order_by(Generation.started_at.desc(), Generation.id.desc())
+        .limit(1)
+    )
+    before = calls.where(Generation.prefix_id == last, Generation.started_at < at - timedelta(seconds=SAME_FOR))
+    if last is None or session.scalar(before.limit(1)) is not None:
+        return None
+    shared = json.loads(zlib.decompress(session.get_one(Prefix, last).recipe))
+    had = set(prompt.references(prompt.whole({"content": []}, shared)))
+    thread = [
+        replace(each, reply=each.reply if each.reply is not None and each.reply.id in had else None)
+        for each in told.thread
+        if each.comment.id in had
+    ]
+    essays = [each for each in told.earlier_essays if each.id in had]
+    return Cached(replace(told, earlier_essays=essays, thread=thread), shared)
+
+
 def _claimed(session: Session, essay: Essay, taken: Sequence[int]) -> list[Claimed]:
     found = session.execute(
         select(Comment, ReplyRequest)
@@ -611,7 +713,15 @@ def _claimed(session: Session, essay: Essay, taken: Sequence[int]) -> list[Claim
             # Taken back between its approval and now, with the request still open: nothing to answer.
             no_longer_wanted(session, comment.id)
             continue
-        claimed.append(Claimed(comment.id, request.attempts, asked[comment.id], chosen=request.chosen_at is not None))
+        claimed.append(
+            Claimed(
+                comment.id,
+                request.attempts,
+                asked[comment.id],
+                chosen=request.chosen_at is not None,
+                put_off=request.not_before is not None,
+            )
+        )
     return claimed
 
 
@@ -639,6 +749,12 @@ def _kept_once(session: Session, shared: dict[str, Any]) -> int:
     except IntegrityError:  # Another worker kept it meanwhile.
         return session.scalars(select(Prefix.id).where(Prefix.digest == digest)).one()
     return made.id
+
+
+def is_posted(session: Session, submission_ids: Iterable[int]) -> bool:
+    """Whether all of *submission_ids* are released at this moment. In one statement, which reads no words."""
+    ids, posted = set(submission_ids), released_ids().subquery()
+    return session.scalar(select(func.count()).select_from(posted).where(posted.c.submission_id.in_(ids))) == len(ids)
 
 
 def still_claimed(session: Session, sitting: Holder, claimed: Held) -> ReplyRequest | None:

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from sqlalchemy.orm import Session
 
-from bridge import prompt, replies
+from bridge import budgets, prompt, replies
 from bridge.budgets import BudgetSpent
 from bridge.model import (
     Answer,
@@ -27,7 +28,7 @@ from bridge.model import (
 )
 from bridge.prompt import Beginning, Measure, Prompt
 from bridge.records import RequestState
-from bridge.replies import Claimed, Sitting, VoicePaused
+from bridge.replies import Claimed, NoLongerPosted, Sitting, VoicePaused
 from bridge.site import Site
 from workers.pace import Pace, PaceTooSlow
 from workers.recording import record, record_surely
@@ -43,6 +44,8 @@ LONGEST_WAIT_AWAY = 600
 OUT_OF_PACE = "Waiting for its turn: only so many calls are made at once, or in a minute."
 USUAL_OUTPUT = 400
 """Tokens of an answer that the minute is expected to give: the API counts what is said, not what may be."""
+READ_AGAIN_AT_MOST = 3
+"""So often a request is built anew because words went away that it quotes; then it waits for another sitting."""
 
 
 @dataclass(slots=True)
@@ -63,13 +66,55 @@ class Table:
     """Whether the end of what the calls share is marked for the cache."""
     answered: bool = False
     """Whether any of its calls was answered."""
+    written: Beginning | None = None
+    """What the cache holds: the beginning, as it was marked in a call that was answered."""
     broken_off: Mapping[int, Answer] = field(default_factory=dict)
     """By comment: an answer that broke off in a batch, for which its voice has its one more turn here."""
+    due: float | None = None
+    """When what it put off for the pace is asked again, in seconds since 1970 by the database's clock."""
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def over(self) -> bool:
         """Whether the sitting has taken as long as one may."""
         return asyncio.get_running_loop().time() > self.until
+
+    def current(self, letters: Iterable[Claimed]) -> list[Claimed]:
+        """Return those of *letters* that are still to be asked, each as it was read last."""
+        read = {each.comment_id: each for each in self.sitting.claimed}
+        return [read[each.comment_id] for each in letters if each.comment_id in read]
+
+    async def read_again(self, than: Beginning) -> None:
+        """Lay out what the calls share from what is posted by now, unless somebody did since it was *than*."""
+        async with self._reading:
+            if self.start is not than:
+                return
+            self.sitting = await record(self.site, replies.read_again, self.sitting)
+            # One that was too long stays as short.
+            told = replace(self.sitting.told, memory=than.told.memory)
+            start = prompt.beginning(told, self.site.keys, measure=self.measure)
+            self.start = replace(start, shortened=than.shortened)
+            if self.written is than and self.start.content == than.content:
+                self.written = self.start
+
+    @asynccontextmanager
+    async def one_first(self, sent: Prompt) -> AsyncIterator[None]:
+        """Let one call alone write a beginning to the cache; whoever comes meanwhile waits and finds it there."""
+        while self._is_written_by(sent) and self.written is not self.start:
+            async with self._writing:
+                if self.written is not self.start:
+                    yield
+                    return
+        yield
+
+    def note_written(self, sent: Prompt) -> None:
+        """Note that a call was answered."""
+        if self._is_written_by(sent):
+            self.written = self.start
+
+    def _is_written_by(self, sent: Prompt) -> bool:
+        return bool(sent.recipe["cached"]) and sent.shared is self.start.recipe
 
 
 class SittingOver(Exception):
@@ -94,23 +139,27 @@ class Question(Protocol):
     async def shorter(self) -> Prompt | None:
         """Return a shorter request after one that was too long; None if there is none."""
 
+    async def anew(self) -> Prompt | None:
+        """Return the request with what is posted by now alone; None if it is not to be asked so any more."""
+
 
 async def ask(table: Table, claimed: Claimed, *, canary: bool = False) -> bool:
     """See one request through to an outcome or back to waiting; return whether the others may be asked.
 
     A *canary* goes first: what refuses it would refuse the others.
     """
-    sent = prompt.build(table.start, claimed.asked, table.site.keys, cached=table.cached, measure=table.measure)
-    return await see_through(
-        table, _Letter(table, claimed, canary), sent, canary=canary, broken_off=table.broken_off.get(claimed.comment_id)
-    )
+    letter = _Letter(table, claimed, canary, of=table.start)
+    sent = letter.request()
+    if sent is None:
+        return True
+    return await see_through(table, letter, sent, canary=canary, broken_off=table.broken_off.get(claimed.comment_id))
 
 
 async def see_through(
     table: Table, question: Question, sent: Prompt, *, canary: bool, broken_off: Answer | None = None
 ) -> bool:
     """Ask a question, and again, until what it is about has an outcome or is back to waiting; return as `ask` does."""
-    tries, cut_off = 0, None
+    tries, read_again, cut_off = 0, 0, None
     # The others under this essay would find no more left, and no earlier turn, than the first of them did.
     everybody = table.sitting.claimed if canary else question.about
     last = broken_off is not None
@@ -125,10 +174,22 @@ async def see_through(
         except BudgetSpent as spent:
             await all_wait_again(table, everybody if spent.for_all else question.about, spent.why, until=spent.until)
             return not spent.for_all
+        except NoLongerPosted:
+            read_again += 1
+            if read_again > READ_AGAIN_AT_MOST:
+                await all_wait_again(table, question.about, None)
+                return not canary
+            anew = await question.anew()
+            if anew is None:
+                return True
+            sent = anew
+            if broken_off is not None and broken_off.outcome is Outcome.NOTE_ONLY:
+                # What it said may repeat what is not posted any more: it has its turn from the start.
+                broken_off, last = None, False
+            elif broken_off is not None:
+                sent, cut_off = _one_more(sent, broken_off)
         except PaceTooSlow as slow:
-            # Early enough for the next sitting to find its turn within reach.
-            soon = min(max(0.0, slow.seconds - LONGEST_WAIT_FOR_PACE), LONGEST_WAIT_AWAY)
-            await all_wait_again(table, everybody, OUT_OF_PACE, seconds=soon)
+            await _put_off(table, everybody, slow)
             return False
         except VoiceBlocked as trouble:
             await pause(table, trouble.why, trouble)
@@ -225,14 +286,27 @@ async def all_wait_again(
         await wait_again(table, each, why, seconds=seconds, until=until)
 
 
+async def _put_off(table: Table, letters: Sequence[Claimed], slow: PaceTooSlow) -> None:
+    """Put letters off for the pace. What one sitting puts off comes due together, when the first of it has its turn.
+
+    Each by itself, they would be asked in sittings of one, and each lay out another beginning.
+    """
+    # Early enough for the next sitting to find its turn within reach.
+    soon = min(max(0.0, slow.seconds - LONGEST_WAIT_FOR_PACE), LONGEST_WAIT_AWAY)
+    due = (await record(table.site, budgets.clock)).timestamp() + soon
+    table.due = due if table.due is None else min(table.due, due)
+    await all_wait_again(table, letters, OUT_OF_PACE, until=table.due)
+
+
 async def _one_call(table: Table, question: Question, sent: Prompt, *, final: bool) -> Answer | None:
     """Make one call between two short transactions: its record before, its outcome after. Raises `Trouble`.
 
-    Returns an answer that broke off and may go on.
+    Raises `NoLongerPosted` where words that it quotes went away since it was built. Returns an answer that broke off
+    and may go on.
     """
     origin = table.model.origin(table.sitting.api_version)
     expected = table.measure.of(sent.request)
-    async with table.room:
+    async with table.one_first(sent), table.room:
         async with table.pace.turn(input_tokens=expected, output_tokens=USUAL_OUTPUT, longest=LONGEST_WAIT_FOR_PACE):
             # Only now: a voice that was paused while this waited for its turn is not asked.
             if table.over:
@@ -243,6 +317,7 @@ async def _one_call(table: Table, question: Question, sent: Prompt, *, final: bo
             begun = time.monotonic()
             try:
                 answered, seconds = await call(table, sent)
+                table.note_written(sent)
             except Trouble as trouble:
                 first = question.about[0].comment_id
                 log.info("comment %s, generation %s: %s", first, generation, type(trouble).__name__)
@@ -272,6 +347,8 @@ class _Letter:
     table: Table
     claimed: Claimed
     canary: bool
+    of: Beginning
+    """The table's beginning that its request was built of."""
     shortened: bool = False
 
     @property
@@ -296,6 +373,16 @@ class _Letter:
         )
         return answered if state is RequestState.ASKING else None
 
+    def request(self) -> Prompt | None:
+        """Build the request of what the table has; None if the letter is not to be asked any more."""
+        table, start = self.table, self.table.start
+        self.of = start
+        if self.shortened and not self.canary:
+            start = prompt.shorter(start, table.site.keys, measure=table.measure) or start
+        for each in table.current(self.about):
+            return prompt.build(start, each.asked, table.site.keys, cached=table.cached, measure=table.measure)
+        return None
+
     async def shorter(self) -> Prompt | None:
         """Return the request with half of what is remembered, once."""
         table = self.table
@@ -305,4 +392,8 @@ class _Letter:
             return None
         if self.canary:
             table.start = start  # What was too long for the first is too long for the others.
-        return prompt.build(start, self.claimed.asked, table.site.keys, cached=table.cached, measure=table.measure)
+        return self.request()
+
+    async def anew(self) -> Prompt | None:
+        await self.table.read_again(self.of)
+        return self.request()

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 from bridge import batches, prompt
-from bridge.batches import Away
+from bridge.batches import Away, Begun
 from bridge.model import BatchModel, BatchStanding, Model, PassingTrouble, Trouble
 from bridge.records import Calls
-from bridge.replies import Claimed, VoicePaused
+from bridge.replies import Claimed, NoLongerPosted, VoicePaused
 from bridge.site import Site
 from workers import asking
 from workers.asking import Table
@@ -57,16 +58,10 @@ async def send(table: Table, waiting: Sequence[Claimed]) -> int:
     """Send requests away in a batch; return how many went. What is refused is back to waiting, with the reason."""
     site, sitting, model = table.site, table.sitting, table.model
     assert isinstance(model, BatchModel)
-    entries = [
-        # No marker for the cache: nobody knows how many in a batch would read what another wrote (section 2).
-        (each, prompt.build(table.start, each.asked, site.keys, cached=False, measure=table.measure))
-        for each in waiting
-    ]
     try:
-        begun = await record(site, batches.begin, sitting, entries, model.origin(sitting.api_version), site.keys)
-    except VoicePaused:
-        for each in waiting:
-            await asking.wait_again(table, each, None)
+        begun = await _begun(table, waiting)
+    except (VoicePaused, NoLongerPosted):
+        await asking.all_wait_again(table, waiting, None)
         return 0
     if begun is None:
         return 0
@@ -87,6 +82,25 @@ async def send(table: Table, waiting: Sequence[Claimed]) -> int:
             # It was given up while the answer was on its way, and what is in it waits elsewhere.
             await _cancel(model, remote_id)
     return len(begun.entries)
+
+
+async def _begun(table: Table, waiting: Sequence[Claimed]) -> Begun | None:
+    """Record that a batch is about to be sent, its requests built anew if words went away that they quote.
+
+    Raises `VoicePaused`, and `NoLongerPosted` where words go away again and again.
+    """
+    site, origin = table.site, table.model.origin(table.sitting.api_version)
+    for _ in range(asking.READ_AGAIN_AT_MOST):
+        start = table.start
+        entries = [
+            # No marker for the cache: nobody knows how many in a batch would read what another wrote (section 2).
+            (each, prompt.build(start, each.asked, site.keys, cached=False, measure=table.measure))
+            for each in table.current(waiting)
+        ]
+        with suppress(NoLongerPosted):
+            return await record(site, batches.begin, table.sitting, entries, origin, site.keys)
+        await table.read_again(start)
+    raise NoLongerPosted
 
 
 async def fetch(site: Site, batch_id: int, model: Model, *, sleep: Sleep = asyncio.sleep) -> str:

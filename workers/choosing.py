@@ -31,8 +31,6 @@ class Picked:
     """What is to be asked for now."""
 
     letters: Sequence[Claimed]
-    answered: bool = False
-    """Whether a call was answered already: none of them needs to go first alone, and the cache is written."""
 
 
 async def pick(table: Table, waiting: Sequence[Claimed]) -> Picked:
@@ -44,7 +42,7 @@ async def pick(table: Table, waiting: Sequence[Claimed]) -> Picked:
     new: Sequence[Claimed] = [each for each in waiting if not each.chosen]
     if table.sitting.answering is not Answering.CHOSEN or not new:
         return Picked(waiting)
-    while new:
+    while new := table.current(new):
         page, later = _page(table, new)
         away = batching.goes_away(table, len(before) + len(page))
         each_one = [
@@ -65,13 +63,17 @@ async def pick(table: Table, waiting: Sequence[Claimed]) -> Picked:
         if ready.at_most == 0:
             await asking.all_wait_again(table, ready.shown, choosing.PROMISED, seconds=HELD_SECONDS)
             return Picked(before)
-        choice = _Choice(table, ready.shown, ready.at_most, table.start)
+        # A marker costs a quarter of what is shared, and saves nine tenths of it where several are then asked live: it
+        # pays if that comes of it one time in four. So it is left out where even as many as may be chosen go away in a
+        # batch, of which nobody knows what reads the cache (section 2).
+        marked = not batching.goes_away(table, len(before) + ready.at_most)
+        choice = _Choice(table, ready.shown, ready.at_most, table.start, marked)
         if not await asking.see_through(table, choice, await choice.affordable(), canary=True):
             await asking.all_wait_again(table, before, None)
             return Picked(())
         if not choice.outdated:
             chosen = [each for each in choice.about if each.comment_id in choice.chosen]
-            return Picked([*before, *chosen], choice.answered)
+            return Picked([*before, *chosen])
         # One that was taken back before the call was made: the others are shown without it.
         new = choice.about
     return Picked(before)
@@ -94,17 +96,23 @@ class _Choice:
     table: Table
     about: Sequence[Claimed]
     at_most: int
-    start: Beginning
+    of: Beginning
+    """The table's beginning that it was built of."""
+    marked: bool
+    """Whether the end of what it shares with the calls after it is marked for the cache."""
+    shortened: bool = False
+    """Whether it has half of what is remembered."""
     chosen: Sequence[int] = ()
     """The comments that are to be asked for now."""
-    answered: bool = False
     outdated: bool = False
     """Whether a letter in it must not be shown any more: no call was made."""
 
     def request(self) -> Prompt:
         """Return the request that shows the letters; with its first block ends what all calls of the sitting share."""
-        asked = [each.asked for each in self.about]
-        return prompt.build_choice(self.start, asked, self.table.site.keys, at_most=self.at_most, cached=True)
+        asked, keys, start = [each.asked for each in self.about], self.table.site.keys, self.of
+        if self.shortened:
+            start = prompt.shorter(start, keys, measure=self.table.measure) or start
+        return prompt.build_choice(start, asked, keys, at_most=self.at_most, cached=self.marked)
 
     async def affordable(self) -> Prompt:
         """Return the request for as many, of the older letters, as a budget allows to be shown at once; one always."""
@@ -135,20 +143,26 @@ class _Choice:
             seconds=seconds,
             tell=self.table.site,
         )
-        self.answered = True
         self.chosen = decided.chosen
         return decided.broken_off
 
     async def shorter(self) -> Prompt | None:
         """Return the request with half of what is remembered, and after that with half of the letters, the older."""
-        start = prompt.shorter(self.start, self.table.site.keys, measure=self.table.measure)
-        if start is not None and self.start is self.table.start:
-            self.start = start
+        less = prompt.shorter(self.of, self.table.site.keys, measure=self.table.measure)
+        if less is not None and not self.shortened:
+            self.shortened = True
         elif len(self.about) > 1:
             await self._halve()
         else:
             return None
         return self.request()
+
+    async def anew(self) -> Prompt | None:
+        await self.table.read_again(self.of)
+        still = self.table.current(self.about)
+        self.outdated = len(still) < len(self.about)
+        self.about, self.of = still, self.table.start
+        return None if self.outdated else self.request()
 
     async def _halve(self) -> None:
         """Keep the older half of the letters; the others go back to waiting."""

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 RENEW_EVERY = 10
 """Seconds between renewals of a lease of 30: one may fail."""
 NOTHING = "nothing to do"
+EVERYTHING = 10**9
+"""Tokens of memory: more than anybody writes under an essay."""
 SITTING_SECONDS = 600
 """Seconds after which a sitting makes no further call; with a call's deadline it stays under the job's timeout."""
 Sleep = Callable[[float], Awaitable[None]]
@@ -64,12 +67,14 @@ async def answer(
     renewing = asyncio.create_task(_keep_claims(site, sitting, pace))
     try:
         start, measure = await _beginning(site, sitting, model)
+        before = _as_before(site, sitting)
         table = Table(
             site=site,
             sitting=sitting,
             model=model,
-            start=start,
+            start=before or start,
             measure=measure,
+            written=before,
             pace=pace,
             room=asyncio.Semaphore(at_once),
             sleep=sleep,
@@ -86,7 +91,7 @@ async def _hold(table: Table) -> str:
     sitting = table.sitting
     picked = await choosing.pick(table, sitting.claimed)
     live, away = await batching.divided(table, picked.letters) if picked.letters else ([], [])
-    table.cached = len(live) > 1 or picked.answered
+    table.cached = len(live) > 1 or table.written is table.start or sitting.others_soon
     sent = 0
     if (not live or await _live(table, live)) and (table.answered or not live):
         sent = await batching.send(table, away) if away else 0
@@ -100,8 +105,8 @@ async def _live(table: Table, waiting: Sequence[Claimed]) -> bool:
     """Ask for one, and for the others together when it has ended; return whether still others may be asked."""
     others = [*waiting]
     # The others find its prefix in the cache, and if the API refuses it, they are spared. One for which no call was
-    # made, or none that was answered, has shown nothing yet.
-    while others and not table.answered:
+    # made, or none that was answered, has shown nothing yet; nor has a choice that was made with less to read.
+    while others and not (table.answered and table.written is table.start):
         if not await asking.ask(table, others.pop(0), canary=True):
             await asking.all_wait_again(table, others, None)
             return False
@@ -124,6 +129,16 @@ async def _beginning(site: Site, sitting: Sitting, model: Model) -> tuple[Beginn
             measure = measure.counted(tried.request, counted)
             start = prompt.beginning(sitting.told, site.keys, measure=measure)
     return start, measure
+
+
+def _as_before(site: Site, sitting: Sitting) -> Beginning | None:
+    """Lay out once more what the last call shared, where the cache has it and letters wait for the pace; else None."""
+    cached = sitting.cached
+    if cached is None:
+        return None
+    # All that it was made from found room then.
+    start = prompt.beginning(replace(cached.told, memory=EVERYTHING), site.keys)
+    return replace(start, told=cached.told) if start.recipe == cached.shared else None
 
 
 async def _keep_claims(site: Site, sitting: Sitting, pace: Pace) -> None:

@@ -16,9 +16,9 @@ from ground.workshop import MODEL, NAME, SECRET, ScriptedModel, Workshop, messag
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from bridge import told
+from bridge import erasure, replies, told
 from bridge.model import BatchModel, Model, ModelBusy, PassingTrouble, RequestRefused, Trouble, VoiceBlocked
-from bridge.records import Batch, Voice
+from bridge.records import Batch, Comment, Voice
 from bridge.site import Site
 from moderation.base import now
 from workers import batching, sitting
@@ -194,9 +194,37 @@ def test_lets_its_voice_choose_as_many_as_its_budget_has_room_for_in_a_batch(
     chosen = {"type": "tool_use", "id": "toolu_3", "name": "choose", "input": {"letters": numbers}}
     api = ScriptedBatches(tmp_path / "batches", message(chosen, stop="tool_use"), GOOD)
     said = workshop.sit(api)
+    # The choice is marked for the cache where its letters may be asked live: by the rule, from five on.
+    assert is_marked(api.requests[0]) == (way == "live")
     # The most that one could cost live goes into the budget twice.
     assert quoted(api.requests[0])[-1][2]["at_most"] == room
     assert said == (f"{room} asked" if way == "live" else f"0 asked, {room} in a batch")
+
+
+@pytest.mark.parametrize(
+    ("way", "waiting", "chosen", "marked"),
+    [
+        ("live", 1, 0, [True]),
+        ("live", 7, 2, [True, True, True]),
+        ("rule", 7, 7, [True] * 8),
+        ("rule", 7, 2, [True, False, False]),
+        ("rule", 4, 4, [False] * 5),
+        ("batch", 7, 7, [False] * 8),
+    ],
+)
+def test_marks_a_choice_where_what_is_chosen_may_read_it(
+    workshop: Workshop, tmp_path: Path, way: str, waiting: int, chosen: int, marked: list[bool]
+) -> None:
+    calls(workshop, way)
+    with workshop.site.database.sessions.begin() as session:
+        session.get_one(Voice, workshop.voice_id).answering = "chosen"
+    asked(workshop, waiting)
+    numbers = list(range(1, chosen + 1))
+    choice = {"type": "tool_use", "id": "toolu_3", "name": "choose", "input": {"letters": numbers}}
+    api = ScriptedBatches(tmp_path / "batches", message(choice, stop="tool_use"), GOOD)
+    workshop.sit(api)
+    away = [request for remote_id in api.kept() for _, request in api.entries(remote_id)]
+    assert [is_marked(request) for request in (*api.requests, *away)] == marked
 
 
 @pytest.mark.parametrize(
@@ -229,6 +257,47 @@ def test_sends_nothing_away_for_a_voice_that_was_paused_meanwhile(workshop: Work
     assert workshop.sit(api) == "1 asked, 0 in a batch"
     assert api.kept() == []
     assert workshop.states() == ["answered", "withdrawn", "waiting"]
+
+
+def goes(workshop: Workshop, comment_id: int, how: str) -> None:
+    if how == "withdrawn":
+        workshop.withdraw(workshop.submission(comment_id))
+        return
+    with workshop.site.database.reading_sessions() as session:
+        public_id = session.get_one(Comment, comment_id).public_id
+    erasure.erase_comment(workshop.site, public_id)
+
+
+@pytest.mark.parametrize("how", ["withdrawn", "erased"])
+def test_sends_nothing_away_of_a_letter_that_went_away_during_the_live_call(
+    any_workshop: Workshop, tmp_path: Path, how: str
+) -> None:
+    calls(any_workshop, "batch")
+    gone = any_workshop.asked("CANARY", wants_reply=False)
+    ids = asked(any_workshop, 4)
+
+    async def meanwhile(_number: int) -> None:
+        goes(any_workshop, gone, how)
+        goes(any_workshop, ids[1], how)
+
+    api = ScriptedBatches(tmp_path / "batches", meanwhile=meanwhile)
+    assert any_workshop.sit(api) == "1 asked, 2 in a batch"
+    assert "CANARY" in json.dumps(api.requests)
+    assert "CANARY" not in json.dumps(api.entries("msgbatch_000"))
+    assert api.letters("msgbatch_000") == ["Number 2.", "Number 3."]
+    fetch(any_workshop, api, any_workshop.generations()[-1].batch_id or 0)
+    assert any_workshop.states() == ["answered", "withdrawn", "answered", "answered"]
+
+
+def test_lets_letters_wait_where_words_go_away_again_and_again(
+    batching_one: Workshop, api: ScriptedBatches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked(batching_one, 2)
+    monkeypatch.setattr(replies, "is_posted", lambda *_: False)
+    assert batching_one.sit(api) == "0 asked, 0 in a batch"
+    assert (api.kept(), batches_made(batching_one), batching_one.states()[1:]) == ([], 0, ["waiting"] * 2)
+    monkeypatch.undo()
+    assert batching_one.sit(api) == "0 asked, 2 in a batch"
 
 
 def test_probes_with_one_live_after_a_pause(batching_one: Workshop, api: ScriptedBatches) -> None:
@@ -383,6 +452,22 @@ def test_lets_the_turn_go_on_live_after_a_note(batching_one: Workshop, api: Scri
         {"role": "assistant", "content": noted["content"]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_2", "content": "passed on"}]},
     ]
+    assert batching_one.reply_words(comment_id) == (NAME, "I dream of letters.")
+
+
+def test_lets_no_turn_go_on_live_after_a_note_on_words_that_went_away(
+    batching_one: Workshop, api: ScriptedBatches
+) -> None:
+    gone = batching_one.asked("CANARY", wants_reply=False)
+    [comment_id] = asked(batching_one, 1)
+    api.brings = {"Number 0.": message(notes("It says CANARY."), stop="tool_use")}
+    batching_one.sit(api)
+    fetch(batching_one, api)
+    goes(batching_one, gone, "erased")
+    assert batching_one.sit(api) == "1 asked"
+    [request] = api.requests
+    assert len(request["messages"]) == 1
+    assert "CANARY" not in json.dumps(request)
     assert batching_one.reply_words(comment_id) == (NAME, "I dream of letters.")
 
 

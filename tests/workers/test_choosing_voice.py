@@ -12,13 +12,13 @@ import pytest
 from ground.workshop import SECRET, Says, ScriptedModel, Workshop, declines, message, notes, quoted
 from sqlalchemy import select, update
 
-from bridge import budgets, db, prompt, replies
+from bridge import budgets, db, erasure, prompt, replies
 from bridge.budgets import Bounds
 from bridge.model import ModelBusy, PassingTrouble, RequestRefused, VoiceBlocked
-from bridge.records import Answering, Calls, Generation, ReplyRequest, Showing, Voice
+from bridge.records import Answering, Calls, Comment, Generation, ReplyRequest, Showing, Voice
 from workers import choosing, sitting
 from workers.claude import Claude
-from workers.rehearsal import Rehearsal, running
+from workers.rehearsal import Rehearsal, RehearsalSettings, running
 
 GOOD = message("I dream of letters.")
 
@@ -319,6 +319,55 @@ def test_shows_the_others_without_what_was_taken_back_before_the_call(workshop: 
     assert workshop.states() == ["not_chosen", "withdrawn", "answered"]
 
 
+def withdraw(workshop: Workshop, comment_id: int) -> Callable[[], None]:
+    return lambda: workshop.withdraw(workshop.submission(comment_id))
+
+
+def erase(workshop: Workshop, comment_id: int) -> Callable[[], object]:
+    with workshop.site.database.reading_sessions() as session:
+        public_id = session.get_one(Comment, comment_id).public_id
+    return lambda: erasure.erase_comment(workshop.site, public_id)
+
+
+def holding(model: ScriptedModel, words: str) -> list[bool]:
+    return [words in json.dumps(request) for request in model.requests]
+
+
+@pytest.mark.parametrize("goes", [withdraw, erase])
+def test_sends_no_more_of_a_letter_that_went_away_during_the_choice(
+    any_workshop: Workshop, goes: Callable[[Workshop, int], Callable[[], object]]
+) -> None:
+    gone = any_workshop.asked("CANARY", wants_reply=False)
+    three(any_workshop)
+    model = ChoosingModel(chose(1, 2, 3), meanwhile=in_a_thread(goes(any_workshop, gone)))
+    any_workshop.sit(model)
+    assert holding(model, "CANARY") == [True, False, False, False]
+    assert any_workshop.states() == ["answered"] * 3
+
+
+@pytest.mark.parametrize("goes", [withdraw, erase])
+def test_chooses_again_without_the_words_that_went_away_during_a_choice_that_failed(
+    any_workshop: Workshop, goes: Callable[[Workshop, int], Callable[[], object]]
+) -> None:
+    gone = any_workshop.asked("CANARY", wants_reply=False)
+    three(any_workshop)
+    failing = PassingTrouble("The API is failing.")
+    model = ChoosingModel(failing, chose(2), meanwhile=in_a_thread(goes(any_workshop, gone)))
+    any_workshop.sit(model)
+    assert holding(model, "CANARY") == [True, False, False]
+    assert model.asked()[:2] == [["One.", "Two.", "Three."]] * 2
+    assert any_workshop.states() == ["not_chosen", "answered", "not_chosen"]
+
+
+def test_shows_the_others_without_a_letter_that_was_withdrawn_by_the_gate_alone(workshop: Workshop) -> None:
+    ids = three(workshop)
+    failing = PassingTrouble("The API is failing.")
+    model = ChoosingModel(failing, chose(2), meanwhile=in_a_thread(withdraw(workshop, ids[0])))
+    workshop.sit(model)
+    assert model.asked() == [["One.", "Two.", "Three."], ["Two.", "Three."], "Three."]
+    assert workshop.states() == ["withdrawn", "not_chosen", "answered"]
+
+
 # Trouble
 
 
@@ -378,6 +427,48 @@ def test_shows_less_where_the_whole_is_too_long(workshop: Workshop) -> None:
     assert workshop.states() == ["answered", "waiting", "waiting"]
     workshop.sit(ChoosingModel(chose(2)))
     assert workshop.states() == ["answered", "not_chosen", "answered"]
+
+
+@pytest.mark.parametrize(
+    ("too_long", "cached"),
+    [
+        # The choice alone: its cache is another's, and were the replies asked together, each would write theirs.
+        ({0}, [(False, True)] * 4 + [(True, False)]),
+        # The first reply too: then all have as little to read as the choice had, and find that in the cache.
+        ({0, 2}, [(False, True)] * 5),
+    ],
+)
+def test_asks_one_first_after_a_choice_that_was_made_with_less_to_read(
+    open_workshop: Callable[..., Workshop], too_long: set[int], cached: list[tuple[bool, bool]]
+) -> None:
+    workshop = open_workshop(answering=Answering.CHOSEN, charter="You are retired. " * 500)
+    for n in range(4):
+        workshop.asked(f"Earlier {n}.", wants_reply=False)
+    for n in range(5):
+        workshop.asked(f"Number {n}.\n[[choose]]")
+    with running(RehearsalSettings(latency=0.05)) as stage:
+
+        class Reached(Claude):
+            """Refuses some calls, by their number."""
+
+            number = -1
+
+            async def ask(self, request: dict[str, Any], **how: Any) -> Any:
+                self.number += 1
+                if self.number in too_long:
+                    raise RequestRefused("The thread is too long to send.", too_long=True)
+                return await super().ask(request, **how)
+
+        async def sit() -> None:
+            async with Reached(api_key="rehearsal", base_url=stage.url, rehearsed=True) as model:
+                await sitting.answer(workshop.site, workshop.essay_id, model, at_once=8)
+
+        asyncio.run(sit())
+    assert workshop.states() == ["answered"] * 5
+    answered = [made for made in workshop.generations() if made.outcome in {"chose", "replied"}]
+    assert len(workshop.generations()) == len(answered) + len(too_long)
+    assert answered[0].cache_write_tokens
+    assert sorted((bool(each.cache_write_tokens), bool(each.cache_read_tokens)) for each in answered[1:]) == cached
 
 
 def test_fails_a_single_letter_that_is_too_long(workshop: Workshop) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,16 @@ from ground.workshop import (
     quoted,
     unpacked,
 )
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from bridge import budgets, db, replies
+from bridge import budgets, db, erasure, replies, takedowns
 from bridge.model import ModelBusy, PassingTrouble, RequestRefused, Trouble, Unreadable, VoiceBlocked
-from bridge.records import Generation, ReplyRequest, RequestState
+from bridge.records import Comment, Generation, ReplyRequest, RequestState, Voice
 from bridge.replies import AT_ONCE, PAUSE_AFTER
+from moderation import moderators
 from moderation.queue import awaiting_review
+from moderation.release import released
 from moderation.types import Kind
 from workers import asking, sitting
 from workers.claude import Claude
@@ -521,6 +524,150 @@ def test_puts_all_off_whose_turn_is_too_far_away(workshop: Workshop) -> None:
     assert all(request.not_before is not None for request in requests)
 
 
+def put_off(workshop: Workshop, comment_id: int, seconds: float) -> None:
+    with workshop.site.database.sessions.begin() as session:
+        asked = session.get_one(ReplyRequest, comment_id)
+        asked.not_before = budgets.clock(session).timestamp() + seconds
+
+
+def marked(model: ScriptedModel) -> list[bool]:
+    return ["cache_control" in json.dumps(request) for request in model.requests]
+
+
+def thread_of(model: ScriptedModel) -> list[list[str]]:
+    return [[told["body"] for tag, _, told in quoted(request) if tag == "comment"] for request in model.requests]
+
+
+@pytest.mark.parametrize(("seconds", "soon"), [(200, True), (600, False)])
+def test_marks_a_single_one_where_another_is_asked_while_the_cache_has_it(
+    any_workshop: Workshop, seconds: float, *, soon: bool
+) -> None:
+    put_off(any_workshop, any_workshop.asked("It waits."), seconds)
+    any_workshop.asked("Now?")
+    model = ScriptedModel()
+    any_workshop.sit(model)
+    assert marked(model) == [soon]
+    # The other's beginning is the same only if it is not in this one.
+    assert thread_of(model) == [[] if soon else ["It waits."]]
+
+
+def test_leaves_out_what_is_asked_soon_when_it_lays_out_anew(workshop: Workshop) -> None:
+    gone = workshop.asked("CANARY", wants_reply=False)
+    put_off(workshop, workshop.asked("It waits."), 200)
+    for n in range(2):
+        workshop.asked(f"Number {n}.")
+    model = ScriptedModel(meanwhile=meanwhile(lambda: go(workshop, gone, "erased")))
+    workshop.sit(model)
+    assert thread_of(model) == [["CANARY"], []]
+
+
+CACHING = message("I dream.", usage={"input_tokens": 90, "cache_creation_input_tokens": 5000, "output_tokens": 9})
+
+
+def aged(seconds: float) -> Callable[[Workshop], None]:
+    def grow_older(workshop: Workshop) -> None:
+        with workshop.site.database.sessions.begin() as session:
+            for made in session.scalars(select(Generation)):
+                made.started_at -= timedelta(seconds=seconds)
+
+    return grow_older
+
+
+def used_for_long(workshop: Workshop) -> None:
+    with workshop.site.database.sessions.begin() as session:
+        session.get_one(Generation, 2).started_at -= timedelta(seconds=1801)
+
+
+def asked_elsewhere(workshop: Workshop) -> None:
+    with workshop.site.database.sessions.begin() as session:
+        session.get_one(Voice, workshop.voice_id).ways_changed_at = budgets.clock(session)
+
+
+def uncached(workshop: Workshop) -> None:
+    with workshop.site.database.sessions.begin() as session:
+        session.execute(update(Generation).values(cache_write_tokens=0))
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "same"),
+    [
+        (aged(290), True),
+        (aged(310), False),
+        (used_for_long, False),
+        (asked_elsewhere, False),
+        (uncached, False),
+        (lambda workshop: workshop.withdraw(workshop.submission(1)), False),
+        # An answer that was approved since is not in what the cache has.
+        (lambda workshop: workshop.approve_reply(1), True),
+    ],
+)
+def test_reads_to_a_letter_that_was_put_off_what_the_cache_has(
+    any_workshop: Workshop, meanwhile: Callable[[Workshop], None], *, same: bool
+) -> None:
+    any_workshop.asked("Earlier.")
+    any_workshop.sit(ScriptedModel())
+    for n in range(2):
+        any_workshop.asked(f"Number {n}.")
+    first = ScriptedModel(CACHING)
+    any_workshop.sit(first)
+    put_off(any_workshop, any_workshop.asked("Put off."), -1)
+    meanwhile(any_workshop)
+    model = ScriptedModel(CACHING)
+    any_workshop.sit(model)
+    assert marked(model) == [same]
+    beginnings = {json.dumps(request["messages"][0]["content"][:-1]) for request in (*first.requests, *model.requests)}
+    assert (len(beginnings) == 1) is same
+    assert ("Number 0." in thread_of(model)[0]) is not same
+
+
+def test_still_asks_one_first_of_those_that_were_put_off(workshop: Workshop) -> None:
+    for n in range(5):
+        workshop.asked(f"Number {n}.")
+    failing = PassingTrouble("The API is failing.", tries=1)
+    workshop.sit(ScriptedModel(CACHING, failing))
+    assert workshop.states() == ["answered"] + ["waiting"] * 4
+    for n in range(2, 6):
+        put_off(workshop, n, -1)
+    model = ScriptedModel(failing)
+    workshop.sit(model)
+    # What the cache has does not show that the API can be reached.
+    assert (len(model.requests), marked(model)) == (1, [True])
+
+
+def test_reads_all_that_is_posted_to_a_letter_that_was_not_put_off(workshop: Workshop) -> None:
+    for n in range(2):
+        workshop.asked(f"Number {n}.")
+    workshop.sit(ScriptedModel(CACHING))
+    workshop.asked("Now?")
+    model = ScriptedModel(CACHING)
+    workshop.sit(model)
+    assert marked(model) == [False]
+    assert thread_of(model) == [["Number 0.", "Number 1."]]
+
+
+def test_has_all_come_due_together_that_one_sitting_puts_off(workshop: Workshop) -> None:
+    for n in range(6):
+        workshop.asked(f"Number {n}.")
+    waits = iter([0, 0, 80, 100, 120, 400])
+
+    class Slower(NoPace):
+        @asynccontextmanager
+        async def turn(self, *, input_tokens: int, output_tokens: int, longest: float) -> AsyncIterator[None]:
+            wait = next(waits)
+            if wait > longest:
+                raise PaceTooSlow(wait)
+            yield
+
+    asyncio.run(sitting.answer(workshop.site, workshop.essay_id, ScriptedModel(), at_once=8, pace=Slower()))
+    assert workshop.states() == ["answered"] * 2 + ["waiting"] * 4
+    due = [workshop.request(n).not_before for n in range(3, 7)]
+    with workshop.site.database.reading_sessions() as session:
+        seconds = [(each or 0) - budgets.clock(session).timestamp() for each in due]
+    assert len(set(due)) == 1
+    # By then it is a minute until the first of them has its turn, and so long it may wait there.
+    assert 10 < seconds[0] <= 20
+
+
 # Several
 
 
@@ -682,6 +829,252 @@ def test_asks_nothing_under_an_essay_that_is_no_longer_posted(workshop: Workshop
     model = ScriptedModel()
     assert workshop.sit(model) == "nothing to do"
     assert (model.requests, workshop.states()) == ([], ["withdrawn"])
+
+
+WAYS_TO_GO = ["taken back", "withdrawn", "taken down", "erased"]
+
+
+def public_id(workshop: Workshop, comment_id: int) -> str:
+    with workshop.site.database.reading_sessions() as session:
+        return session.get_one(Comment, comment_id).public_id
+
+
+def go(workshop: Workshop, comment_id: int, how: str) -> None:
+    submission_id = workshop.submission(comment_id)
+    if how == "taken back":
+        workshop.take_back(comment_id)
+    elif how == "withdrawn":
+        workshop.withdraw(submission_id)
+    elif how == "erased":
+        erasure.erase_comment(workshop.site, public_id(workshop, comment_id))
+    else:
+        with workshop.site.database.sessions.begin() as session:
+            admin = moderators.add(session, "Cleo", "admin")
+            words = released(session, [submission_id])[submission_id]
+        takedowns.take_down(
+            workshop.site,
+            submission_id,
+            moderator=admin,
+            seen=words.digest,
+            code="personal_data",
+            reason="It names a person.",
+            by="operator",
+        )
+
+
+def holding(model: ScriptedModel, words: str) -> list[bool]:
+    return [words in json.dumps(request) for request in model.requests]
+
+
+@pytest.mark.parametrize("how", WAYS_TO_GO)
+def test_sends_no_more_of_a_letter_that_went_away_during_the_first_call(any_workshop: Workshop, how: str) -> None:
+    gone = any_workshop.asked("CANARY", wants_reply=False)
+    any_workshop.asked("It stays.", wants_reply=False)
+    for n in range(3):
+        any_workshop.asked(f"Number {n}.")
+    model = ScriptedModel(meanwhile=meanwhile(lambda: go(any_workshop, gone, how)))
+    assert any_workshop.sit(model) == "3 asked"
+    assert holding(model, "CANARY") == [True, False, False]
+    assert holding(model, "It stays.") == [True] * 3
+    assert any_workshop.states() == ["answered"] * 3
+    # What was not sent is not on record either.
+    assert [(made.attempt, made.outcome) for made in any_workshop.generations()] == [(1, "replied")] * 3
+
+
+def test_sends_no_more_of_an_answer_or_an_earlier_essay_that_went_away_during_the_first_call(
+    workshop: Workshop,
+) -> None:
+    answered = workshop.asked("It stays.")
+    workshop.sit(ScriptedModel(message("CANARY-ANSWER")))
+    workshop.approve_reply(answered)
+    [reply] = workshop.replies(answered)
+    later = workshop.essay("# Another\n\nOf the same voice.")
+    with workshop.site.database.reading_sessions() as session:
+        earlier = session.scalars(text("SELECT submission_id FROM essays ORDER BY id")).first()
+    assert earlier is not None
+    for essay_id, gone, words in ((workshop.essay_id, reply.submission_id, "CANARY-ANSWER"), (later, earlier, "rest")):
+        for n in range(3):
+            workshop.asked(f"Number {n}.", essay_id=essay_id)
+
+        def withdraw(gone: int = gone) -> None:
+            workshop.withdraw(gone)
+
+        model = ScriptedModel(meanwhile=meanwhile(withdraw))
+        assert workshop.sit(model, essay_id=essay_id) == "3 asked"
+        assert holding(model, words) == [True, False, False]
+    assert set(workshop.states()) == {"answered"}
+
+
+def test_sends_no_more_of_a_conversation_that_went_away_during_the_first_call(open_workshop: Open) -> None:
+    workshop = open_workshop(memory_tokens=0)
+    gone = workshop.asked("CANARY")
+    workshop.sit(ScriptedModel())
+    workshop.approve_reply(gone)
+    [reply] = workshop.replies(gone)
+    for n in range(3):
+        workshop.asked(f"Number {n}.", parent=reply.public_id)
+    model = ScriptedModel(meanwhile=meanwhile(lambda: workshop.withdraw(workshop.submission(gone))))
+    workshop.sit(model)
+    assert holding(model, "CANARY") == [True, False, False]
+    assert workshop.states() == ["answered"] * 4
+
+
+@pytest.mark.parametrize("how", ["withdrawn", "erased"])
+def test_asks_no_more_for_what_was_itself_withdrawn_during_the_first_call(workshop: Workshop, how: str) -> None:
+    ids = [workshop.asked(f"Number {n}.") for n in range(3)]
+    model = ScriptedModel(meanwhile=meanwhile(lambda: go(workshop, ids[1], how)))
+    workshop.sit(model)
+    assert sorted(model.comments()) == ["Number 0.", "Number 2."]
+    assert workshop.states() == ["answered", "withdrawn", "answered"]
+
+
+def test_asks_nothing_more_under_an_essay_that_was_withdrawn_during_the_first_call(any_workshop: Workshop) -> None:
+    for n in range(3):
+        any_workshop.asked(f"Number {n}.")
+    with any_workshop.site.database.reading_sessions() as session:
+        essay = session.scalars(text("SELECT submission_id FROM essays")).one()
+    model = ScriptedModel(meanwhile=meanwhile(lambda: any_workshop.withdraw(essay)))
+    any_workshop.sit(model)
+    assert len(model.requests) == 1
+    assert any_workshop.states()[1:] == ["withdrawn", "withdrawn"]
+
+
+def test_lets_no_turn_go_on_with_words_that_went_away(workshop: Workshop) -> None:
+    gone = workshop.asked("CANARY", wants_reply=False)
+    comment_id = workshop.asked()
+    noted = message(notes("It says CANARY."), stop="tool_use")
+    model = ScriptedModel(noted, noted, GOOD, meanwhile=meanwhile(lambda: go(workshop, gone, "erased")))
+    workshop.sit(model)
+    assert holding(model, "CANARY") == [True, False, True]
+    # It has its turn from the start, and that one may go on as any.
+    assert [len(request["messages"]) for request in model.requests] == [1, 1, 3]
+    assert workshop.reply_words(comment_id) == (NAME, "I dream of letters.")
+
+
+def test_gives_more_room_without_the_words_that_went_away(workshop: Workshop) -> None:
+    gone = workshop.asked("CANARY", wants_reply=False)
+    comment_id = workshop.asked()
+    cut = message("I dr", stop="max_tokens")
+    model = ScriptedModel(cut, GOOD, meanwhile=meanwhile(lambda: go(workshop, gone, "erased")))
+    workshop.sit(model)
+    assert [request["max_tokens"] for request in model.requests] == [1500, 3000]
+    assert holding(model, "CANARY") == [True, False]
+    assert workshop.reply_words(comment_id) == (NAME, "I dream of letters.")
+
+
+def test_stays_short_without_the_words_that_went_away(workshop: Workshop) -> None:
+    ids = [workshop.asked(f"Earlier {n}.", wants_reply=False) for n in range(4)]
+    for n in range(3):
+        workshop.asked(f"Number {n}.")
+    too_long = RequestRefused("The thread is too long to send.", too_long=True)
+
+    async def during_the_second(number: int) -> None:
+        if number == 1:
+            await asyncio.to_thread(lambda: go(workshop, ids[3], "erased"))
+
+    model = ScriptedModel(too_long, GOOD, meanwhile=during_the_second)
+    workshop.sit(model)
+    earlier = [[told["body"] for tag, _, told in quoted(r) if tag == "comment"] for r in model.requests]
+    assert earlier[1:] == [["Earlier 2.", "Earlier 3."], *[["Earlier 1.", "Earlier 2."]] * 2]
+
+
+def test_keeps_a_conversation_short_without_the_words_that_went_away(open_workshop: Open) -> None:
+    workshop = open_workshop(memory_tokens=0)
+    more: dict[str, str] = {}
+    for n in range(4):
+        said = workshop.asked(f"Turn {n}.", **more)
+        if n < 3:
+            workshop.sit(ScriptedModel())
+            workshop.approve_reply(said)
+            [reply] = workshop.replies(said)
+            more = {"parent": reply.public_id}
+            gone = said
+    too_long = RequestRefused("The thread is too long to send.", too_long=True)
+
+    async def during_the_second(number: int) -> None:
+        if number == 1:
+            await asyncio.to_thread(lambda: go(workshop, gone, "withdrawn"))
+
+    model = ScriptedModel(too_long, message("I dr", stop="max_tokens"), GOOD, meanwhile=during_the_second)
+    workshop.sit(model)
+    said_before = [[told["body"] for tag, _, told in quoted(r) if tag == "comment"] for r in model.requests]
+    assert said_before == [["Turn 0.", "Turn 1.", "Turn 2."], ["Turn 2."], ["Turn 1."]]
+
+
+def test_puts_a_letter_off_where_words_go_away_again_and_again(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(2):
+        workshop.asked(f"Number {n}.")
+    monkeypatch.setattr(replies, "is_posted", lambda *_: False)
+    model = ScriptedModel()
+    workshop.sit(model)
+    assert (model.requests, workshop.generations(), workshop.states()) == ([], [], ["waiting"] * 2)
+    monkeypatch.undo()
+    assert workshop.sit(model) == "2 asked"
+
+
+def test_lays_out_once_for_all_what_words_went_away_from(open_workshop: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop = open_workshop(charter="You are retired. " * 500)
+    gone = workshop.asked("CANARY", wants_reply=False)
+    for n in range(6):
+        workshop.asked(f"Number {n}.")
+    read: list[int] = []
+    read_again = replies.read_again
+
+    def note(session: Any, held: replies.Sitting) -> replies.Sitting:
+        read.append(len(held.claimed))
+        return read_again(session, held)
+
+    monkeypatch.setattr(replies, "read_again", note)
+    with running(RehearsalSettings(latency=0.05)) as stage:
+
+        class Reached(Claude):
+            """Loses a letter from the thread during the first call."""
+
+            async def ask(self, request: dict[str, Any], **how: Any) -> Any:
+                if len(stage.calls) == 0:
+                    await asyncio.to_thread(lambda: go(workshop, gone, "erased"))
+                return await super().ask(request, **how)
+
+        async def sit() -> None:
+            async with Reached(api_key="rehearsal", base_url=stage.url, rehearsed=True) as model:
+                await sitting.answer(workshop.site, workshop.essay_id, model, at_once=8)
+
+        asyncio.run(sit())
+        bodies = [json.dumps(call.body) for call in stage.calls]
+    assert ["CANARY" in body for body in bodies] == [True, *[False] * 5]
+    assert read == [6]
+    assert workshop.states() == ["answered"] * 6
+    # One writes the new beginning to the cache, and the others find it there.
+    made = [(bool(each.cache_write_tokens), bool(each.cache_read_tokens)) for each in workshop.generations()]
+    assert sorted(made) == [(False, True)] * 4 + [(True, False)] * 2
+
+
+def test_sees_in_one_statement_a_call_that_all_it_quotes_is_posted(workshop: Workshop) -> None:
+    for n in range(5):
+        workshop.asked(f"Earlier {n}.", wants_reply=False)
+    workshop.asked("Number 0.")
+
+    def statements(number: int) -> list[str]:
+        said: list[str] = []
+
+        def hear(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            said.append(statement)
+
+        event.listen(workshop.site.database.writing, "before_cursor_execute", hear)
+        workshop.sit(ScriptedModel())
+        event.remove(workshop.site.database.writing, "before_cursor_execute", hear)
+        assert len(workshop.generations()) == number
+        return said
+
+    def checks(said: list[str]) -> int:
+        return sum("withdrawals" in each and "count(" in each for each in said)
+
+    assert checks(statements(1)) == 1
+    for n in range(3):
+        workshop.asked(f"Later {n}.")
+    assert checks(statements(4)) == 3
 
 
 def test_stops_before_the_next_call_when_the_voice_is_paused(workshop: Workshop) -> None:
