@@ -13,7 +13,8 @@ from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import Info, OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from bridge import migrate, settings, templating
+from bridge import migrate, settings
+from bridge.page import templating
 from bridge.site import Site, open_site
 from bridge.web import access, headers, problems, sign_in
 from bridge.web import blocks as block_pages

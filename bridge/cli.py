@@ -16,33 +16,19 @@ from typing import Any
 import click
 from sqlalchemy.exc import OperationalError
 
-from bridge import (
-    accounts,
-    belongings,
-    budgets,
-    calls,
-    checkpoints,
-    db,
-    embedding,
-    erased_before,
-    erasure,
-    essays,
-    invitations,
-    keeping,
-    migrate,
-    outbox,
-    prices,
-    replaying,
-    reviews,
-    settings,
-    tally,
-    voices,
-    ways,
-    words,
-)
-from bridge.prices import Price
+from bridge import db, migrate, settings
+from bridge.answer import calls, replaying
+from bridge.desk import keeping, reviews
+from bridge.essay import embedding, essays
+from bridge.letter import belongings, erased_before, erasure
+from bridge.mail import outbox
+from bridge.page import checkpoints, tally
+from bridge.people import accounts, invitations
 from bridge.records import Answering, Calls, Endpoint, Voice
 from bridge.site import Site, open_site
+from bridge.text import words
+from bridge.voice import budgets, prices, voices, ways
+from bridge.voice.prices import Price
 from moderation import errors, ledger, moderators
 from moderation.base import now
 from moderation.types import Digest, Kind, Rejection

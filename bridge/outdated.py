@@ -1,6 +1,6 @@
 """Stored pages that are out of date: marked in the transaction that changes what they show, printed anew by a job.
 
-For what takes no words back (`bridge.shelf` renews those pages at once): until the job comes, the old page serves.
+For what takes no words back (`page.shelf` renews those pages at once): until the job comes, the old page serves.
 """
 
 from __future__ import annotations

@@ -276,7 +276,7 @@ class StoredPage(Base):
     __table_args__ = (Index("ix_stored_pages_essay_id_page", "essay_id", "page"),)
 
     key: Mapped[str] = mapped_column(String(200), primary_key=True)
-    """Surface, language, slug and number (`bridge.shelf`)."""
+    """Surface, language, slug and number (`page.shelf`)."""
     essay_id: Mapped[int] = mapped_column(ForeignKey("essays.id"))
     page: Mapped[int] = mapped_column()
     """Of the correspondence, from 1; of the API's lists, in hundreds, below 0."""
@@ -427,7 +427,7 @@ class Generation(Base):
     reserved: Mapped[int | None] = mapped_column()
     """The most this call could cost, in the same unit: what it counts for against the budgets until it is settled."""
     price: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    """The row of the price table, or of the voice, that `reserved` and `cost` were reckoned with (`bridge.prices`)."""
+    """The row of the price table, or of the voice, that `reserved` and `cost` were reckoned with (`voice.prices`)."""
     seconds: Mapped[float | None] = mapped_column(Float)
     """From the request to the end of its answer, by the worker's own clock; None in a batch."""
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from bridge import importing, words
+from bridge.essay import importing
+from bridge.text import words
 
 SECONDS = 20.0
 MEMORY = 1024 * 1024 * 1024
@@ -45,13 +46,13 @@ def _entry(_raw: bytes, told: Mapping[str, Any]) -> Any:
 
 
 def _page(raw: bytes, told: Mapping[str, Any]) -> Any:
-    from bridge import elsewhere  # Here and below: a worker that never reads needs none of its libraries.
+    from bridge.essay import elsewhere  # Here and below: a worker that never reads needs none of its libraries.
 
     return asdict(elsewhere.read_page(raw, **told))
 
 
 def _endpoint(raw: bytes, told: Mapping[str, Any]) -> Any:
-    from bridge import elsewhere
+    from bridge.essay import elsewhere
 
     return elsewhere.endpoint(raw, told["address"])
 

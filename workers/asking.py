@@ -13,9 +13,13 @@ from typing import Protocol
 
 from sqlalchemy.orm import Session
 
-from bridge import budgets, prompt, replies
-from bridge.budgets import BudgetSpent
-from bridge.model import (
+from bridge.answer import replies
+from bridge.answer.replies import Claimed, NoLongerPosted, Sitting, VoicePaused
+from bridge.records import RequestState
+from bridge.site import Site
+from bridge.voice import budgets, prompt
+from bridge.voice.budgets import BudgetSpent
+from bridge.voice.model import (
     Answer,
     Model,
     ModelBusy,
@@ -26,10 +30,7 @@ from bridge.model import (
     Trouble,
     VoiceBlocked,
 )
-from bridge.prompt import Beginning, Measure, Prompt
-from bridge.records import RequestState
-from bridge.replies import Claimed, NoLongerPosted, Sitting, VoicePaused
-from bridge.site import Site
+from bridge.voice.prompt import Beginning, Measure, Prompt
 from workers.pace import Pace, PaceTooSlow
 from workers.recording import record, record_surely
 

@@ -12,12 +12,13 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
-from bridge import batches, prompt
-from bridge.batches import Away, Begun
-from bridge.model import BatchModel, BatchStanding, Model, PassingTrouble, Trouble
+from bridge.answer import batches
+from bridge.answer.batches import Away, Begun
+from bridge.answer.replies import Claimed, NoLongerPosted, VoicePaused
 from bridge.records import Calls
-from bridge.replies import Claimed, NoLongerPosted, VoicePaused
 from bridge.site import Site
+from bridge.voice import prompt
+from bridge.voice.model import BatchModel, BatchStanding, Model, PassingTrouble, Trouble
 from workers import asking
 from workers.asking import Table
 from workers.recording import Sleep, record, record_surely

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bridge import essays, imported, importing, voices, words
-from bridge.imported import Outcome, Reported
-from bridge.importing import Entry, EntryRefused, FeedRefused
+from bridge.essay import essays, imported, importing
+from bridge.essay.imported import Outcome, Reported
+from bridge.essay.importing import Entry, EntryRefused, FeedRefused
 from bridge.site import Site
+from bridge.text import words
+from bridge.voice import voices
 from workers import apart, outside
 
 MOST_BYTES = 10 * 1024 * 1024

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from bridge import choosing, prompt
-from bridge.budgets import HELD_SECONDS, BudgetSpent
-from bridge.model import Answer, Origin
-from bridge.prompt import Beginning, Prompt
+from bridge.answer import choosing
+from bridge.answer.replies import Claimed
 from bridge.records import Answering
-from bridge.replies import Claimed
+from bridge.voice import prompt
+from bridge.voice.budgets import HELD_SECONDS, BudgetSpent
+from bridge.voice.model import Answer, Origin
+from bridge.voice.prompt import Beginning, Prompt
 from workers import asking, batching
 from workers.asking import Table
 from workers.recording import record

@@ -1,4 +1,4 @@
-"""The Messages API through its SDK, as `bridge.model.Model`: the only module that knows the SDK's errors.
+"""The Messages API through its SDK, as `voice.model.Model`: the only module that knows the SDK's errors.
 
 It asks once and never tries again: the sitting is the one layer that does (MODEL-API, section 4).
 """
@@ -24,7 +24,7 @@ import anthropic
 import httpx2
 from anthropic import AsyncAnthropic, AsyncAnthropicBedrock, AsyncAnthropicVertex, RequestOptions
 
-from bridge.model import (
+from bridge.voice.model import (
     Allowance,
     Answer,
     BatchStanding,

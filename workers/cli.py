@@ -15,8 +15,8 @@ import click
 
 from bridge import cli as site_commands
 from bridge import migrate, queues, server, settings
-from bridge.imported import Outcome, Reported
-from bridge.importing import Entry, FeedRefused
+from bridge.essay.imported import Outcome, Reported
+from bridge.essay.importing import Entry, FeedRefused
 from bridge.site import open_site
 from workers import demo as demonstration
 from workers import rehearsal as stand_in

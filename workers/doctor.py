@@ -13,11 +13,14 @@ from redis.exceptions import RedisError
 from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
-from bridge import erased_before, migrate, queues, statements, voices
+from bridge import migrate, queues
 from bridge.db import WrongRole
-from bridge.model import Outcome, PassingTrouble, Trouble, VoiceBlocked
+from bridge.letter import erased_before
+from bridge.page import statements
 from bridge.records import Voice
 from bridge.site import Site
+from bridge.voice import voices
+from bridge.voice.model import Outcome, PassingTrouble, Trouble, VoiceBlocked
 from moderation.base import now
 from workers import endpoints, outside, posting
 from workers.claude import Claude

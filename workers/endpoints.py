@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import httpx2
 from anthropic import AsyncAnthropicBedrock, AsyncAnthropicVertex
 
-from bridge.model import PassingTrouble, VoiceBlocked
 from bridge.records import Endpoint
+from bridge.voice.model import PassingTrouble, VoiceBlocked
 from workers.claude import (
     BY_REQUEST,
     DEADLINE,

@@ -8,26 +8,16 @@ from functools import cache
 
 from redis.exceptions import RedisError
 
-from bridge import (
-    accounts,
-    admission,
-    batches,
-    checkpoints,
-    erased_before,
-    erasure,
-    mentions,
-    outbox,
-    queues,
-    replies,
-    retention,
-    settings,
-    shelf,
-    signals,
-    told,
-    voices,
-)
+from bridge import queues, settings
+from bridge.answer import batches, replies
+from bridge.letter import admission, erased_before, erasure, mentions, retention
+from bridge.mail import outbox, told
+from bridge.page import checkpoints, shelf
+from bridge.people import accounts
 from bridge.records import Voice
+from bridge.signal import signals
 from bridge.site import Site, open_site
+from bridge.voice import voices
 from moderation import gate, takedowns
 from workers import batching, endpoints, mentioning, posting, screening, sitting
 from workers.claude import Claude
@@ -75,9 +65,9 @@ def answer_essay(essay_id: int) -> str:
 def sweep() -> str:
     """Find what was forgotten: claims that outlived their worker, nudges that were lost, proposals that lapsed.
 
-    What was erased is listed, and erased again if a backup brought it back (`bridge.erased_before`): first, before
-    anything of it is sent. What is kept no longer goes (`bridge.retention`), and what was erased leaves the disk too
-    (`bridge.erasure`).
+    What was erased is listed, and erased again if a backup brought it back (`letter.erased_before`): first, before
+    anything of it is sent. What is kept no longer goes (`letter.retention`), and what was erased leaves the disk too
+    (`letter.erasure`).
 
     Twice or halfway dead: each step is its own transaction and finds only what is still to do.
     """
@@ -136,7 +126,7 @@ def screen_comment(submission_id: int) -> str:
 
 
 def look_again(after: int) -> str:
-    """Compare waiting letters above *after* with the listed words as they are now (`bridge.signals`).
+    """Compare waiting letters above *after* with the listed words as they are now (`signal.signals`).
 
     Twice or halfway dead: each letter then has what the list says, or what it had. No longer wanted: the list is read
     again for each page, so a later change is in it.
@@ -165,7 +155,7 @@ def fetch_batch(batch_id: int) -> str:
 
 
 def print_pages(essay_id: int) -> str:
-    """Print what is missing or out of date of an essay's stored pages (`bridge.shelf`).
+    """Print what is missing or out of date of an essay's stored pages (`page.shelf`).
 
     Twice: the second finds nothing to print. Halfway dead: the sweep finds the rest. No longer wanted: of an essay that
     is out no more, what is stored is taken away.

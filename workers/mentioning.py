@@ -10,8 +10,9 @@ import asyncio
 from dataclasses import replace
 from urllib.parse import urlencode, urlsplit
 
-from bridge import blocks, mentions
-from bridge.mentions import Taken, Way
+from bridge.letter import mentions
+from bridge.letter.mentions import Taken, Way
+from bridge.signal import blocks
 from bridge.site import Site
 from workers import apart, outside
 

@@ -22,7 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from bridge.model import RateLimits, Usage
+from bridge.voice.model import RateLimits, Usage
 from workers.turns import (
     PLACE_SECONDS,
     Bounds,

@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from bridge import outbox
 from bridge.keys import Keys
-from bridge.outbox import Mail, MailRefused, Taken
+from bridge.mail import outbox
+from bridge.mail.outbox import Mail, MailRefused, Taken
 from bridge.site import Site
 from moderation.base import now
 from workers import outside

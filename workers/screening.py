@@ -15,10 +15,11 @@ from urllib.parse import urlencode
 
 from sqlalchemy import select
 
-from bridge import markup, signals
 from bridge.records import Comment, Essay
-from bridge.signals import Name, Noticed
+from bridge.signal import signals
+from bridge.signal.signals import Name, Noticed
 from bridge.site import Site
+from bridge.text import markup
 from moderation import queue
 from moderation.base import now
 from moderation.types import Kind, Pending

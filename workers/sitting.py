@@ -16,11 +16,12 @@ from dataclasses import replace
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from bridge import prompt, replies
-from bridge.model import Model
-from bridge.prompt import Beginning, Measure
-from bridge.replies import Claimed, Sitting
+from bridge.answer import replies
+from bridge.answer.replies import Claimed, Sitting
 from bridge.site import Site
+from bridge.voice import prompt
+from bridge.voice.model import Model
+from bridge.voice.prompt import Beginning, Measure
 from workers import asking, batching, choosing
 from workers.asking import Table
 from workers.pace import NoPace, Pace

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from bridge.model import RateLimits, Usage
+from bridge.voice.model import RateLimits, Usage
 
 PLACE_SECONDS = 40
 """Seconds after which a place is free again unless it is kept (`Pace.keep_places`): its worker may have died."""

@@ -22,7 +22,8 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from sqlalchemy.exc import SQLAlchemyError
 
-from bridge import queues, replies
+from bridge import queues
+from bridge.answer import replies
 from workers import jobs
 
 log = logging.getLogger(__name__)

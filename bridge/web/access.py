@@ -21,8 +21,9 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-from bridge import accounts, language
+from bridge.people import accounts
 from bridge.site import Site
+from bridge.text import language
 from moderation import moderators
 from moderation.types import Moderator
 

@@ -12,14 +12,17 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import NotFound
 
-from bridge import admission, checkpoints, comments, essays, intake, printing, reports, reviews, thread, transparency
-from bridge.admission import Came
-from bridge.comments import Letter
-from bridge.passages import Passage
-from bridge.reviews import Context
+from bridge.desk import reviews
+from bridge.desk.reviews import Context
+from bridge.essay import essays, intake, thread
+from bridge.letter import admission, comments, reports
+from bridge.letter.admission import Came
+from bridge.letter.comments import Letter
+from bridge.page import checkpoints, printing, transparency
+from bridge.text.passages import Passage
+from bridge.text.words import essay_text, essay_title, opening
 from bridge.web import arriving, shapes
 from bridge.web.access import Access, current_moderator, open_to, site
-from bridge.words import essay_text, essay_title, opening
 from moderation import ledger, reasons
 from moderation.digest import FORMAT
 from moderation.types import Digest, Kind, Rejection, Released, State, Tray

@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 from flask import Blueprint, Response, render_template, request
 from flask.typing import ResponseReturnValue
 
-from bridge import feeds, portraits, recipients, retention, sitemap, statements, waits
-from bridge.feeds import Feed
+from bridge.answer import waits
+from bridge.letter import feeds, retention
+from bridge.letter.feeds import Feed
+from bridge.mail import recipients
+from bridge.page import portraits, sitemap, statements
 from bridge.web.access import Access, open_to, site
 from moderation import reasons
 

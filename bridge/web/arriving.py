@@ -6,10 +6,11 @@ from datetime import datetime
 
 from flask import request
 
-from bridge import admission, comments, limits
-from bridge.admission import Arrival, Came
-from bridge.comments import Letter, Receipt
+from bridge import limits
 from bridge.keys import new_secret
+from bridge.letter import admission, comments
+from bridge.letter.admission import Arrival, Came
+from bridge.letter.comments import Letter, Receipt
 from bridge.limits import Bound
 from bridge.web.access import site
 

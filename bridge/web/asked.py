@@ -7,8 +7,8 @@ from typing import Any
 
 from flask import request
 
-from bridge.reviews import Wanted
-from bridge.signals import NAMES
+from bridge.desk.reviews import Wanted
+from bridge.signal.signals import NAMES
 from moderation.types import Kind, Moderator, Tray
 
 LARGEST = 2**31 - 1

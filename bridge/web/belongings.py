@@ -7,8 +7,9 @@ import json
 from flask import Blueprint, Response, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
-from bridge import admission, paths
-from bridge import belongings as kept
+from bridge.letter import admission
+from bridge.letter import belongings as kept
+from bridge.page import paths
 from bridge.web import arriving
 from bridge.web.access import Access, open_to, site
 

@@ -6,8 +6,8 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
-from bridge import blocks, signals
-from bridge.blocks import BlockRefused, What
+from bridge.signal import blocks, signals
+from bridge.signal.blocks import BlockRefused, What
 from bridge.web.access import Access, current_moderator, open_to, site
 
 blueprint = Blueprint("blocks", __name__, url_prefix="/desk/blocks")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
-from bridge import budgets, unchosen
-from bridge import calls as made
-from bridge.unchosen import Wanted
+from bridge.answer import calls as made
+from bridge.answer import unchosen
+from bridge.answer.unchosen import Wanted
+from bridge.text.words import essay_title
+from bridge.voice import budgets
 from bridge.web.access import Access, current_moderator, open_to, site
 from bridge.web.asked import positive
-from bridge.words import essay_title
 
 calls = Blueprint("calls", __name__, url_prefix="/desk")
 

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from flask import Blueprint, jsonify, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from bridge import reviews, shortcuts
-from bridge.desk import Numbers, page
-from bridge.signals import NAMES
+from bridge.desk import reviews, shortcuts
+from bridge.desk.desk import Numbers, page
+from bridge.signal.signals import NAMES
+from bridge.text.words import essay_text, essay_title, opening
 from bridge.web.access import Access, current_moderator, open_to, site
 from bridge.web.asked import asked_by, number
-from bridge.words import essay_text, essay_title, opening
 from moderation import errors, reasons
 from moderation.types import Digest, Kind
 

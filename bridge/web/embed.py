@@ -12,10 +12,12 @@ from flask.typing import ResponseReturnValue
 from flask_openapi3 import APIBlueprint
 from pydantic import BaseModel, Field, field_validator
 
-from bridge import embedding, essays, language, paths
-from bridge.assets import FOLDER
-from bridge.language import gettext, ngettext, number
-from bridge.thread import Counts
+from bridge.essay import embedding, essays
+from bridge.essay.thread import Counts
+from bridge.page import paths
+from bridge.page.assets import FOLDER
+from bridge.text import language
+from bridge.text.language import gettext, ngettext, number
 from bridge.web import shapes
 from bridge.web.access import Access, framable, open_to, site
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from bridge import essays
+from bridge.essay import essays
+from bridge.text.words import NOTE_LENGTH, WordsRefused, essay_title
 from bridge.web.access import Access, current_moderator, open_to, site
-from bridge.words import NOTE_LENGTH, WordsRefused, essay_title
 from moderation.queue import MOST_COUNTED
 
 blueprint = Blueprint("essays", __name__, url_prefix="/desk/essays")

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from flask import Response, current_app, request, session
 
-from bridge import embedding
 from bridge.db import Unreadable
+from bridge.essay import embedding
 from bridge.settings import Settings
 from bridge.web.access import Access, declared, may_be_framed, site
 

@@ -11,10 +11,10 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from bridge import desk, reviews, shortcuts
+from bridge.desk import desk, reviews, shortcuts
+from bridge.text.words import essay_title
 from bridge.web.access import Access, current_moderator, open_to, site
 from bridge.web.asked import asked_by, positive
-from bridge.words import essay_title
 from moderation import errors, reasons
 from moderation.types import Digest, Kind, Verdict
 

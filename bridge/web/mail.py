@@ -5,7 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, redirect, render_template
 from flask.typing import ResponseReturnValue
 
-from bridge import correspondents, links, paths
+from bridge.mail import correspondents, links
+from bridge.page import paths
 from bridge.web.access import Access, open_to, site
 
 mail = Blueprint("mail", __name__, url_prefix="/mail")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response, render_template, request
 from flask.typing import ResponseReturnValue
 
-from bridge import admission, mentions
-from bridge.mentions import MentionRefused, MentionState, Way
+from bridge.letter import admission, mentions
+from bridge.letter.mentions import MentionRefused, MentionState, Way
 from bridge.web import arriving
 from bridge.web.access import Access, current_moderator, open_to, site
 

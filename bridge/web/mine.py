@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
-from bridge import admission, essays, own_letters
-from bridge.essays import Published
-from bridge.own_letters import OwnLetter
+from bridge.essay import essays
+from bridge.essay.essays import Published
+from bridge.letter import admission, own_letters
+from bridge.letter.own_letters import OwnLetter
 from bridge.web import arriving
 from bridge.web.access import Access, framable, open_to, site
 from bridge.web.writing import author_cookie

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from bridge import outbox
+from bridge.mail import outbox
 from bridge.web.access import Access, current_moderator, open_to, site
 
 outgoing = Blueprint("outgoing", __name__, url_prefix="/desk/outgoing")

@@ -7,13 +7,18 @@ from typing import Any
 from flask import Blueprint, Response, current_app, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
-from bridge import admission, appeals, comments, db, erasure, essays, intake, language, paths, printing, thread, waits
-from bridge.comments import CommentRefused, Letter
+from bridge import db
+from bridge.answer import waits
+from bridge.essay import essays, intake, thread
+from bridge.letter import admission, appeals, comments, erasure
+from bridge.letter.comments import CommentRefused, Letter
+from bridge.page import paths, printing
+from bridge.text import language
+from bridge.text.words import COMMENT_LENGTH, NOTE_LENGTH, WordsRefused
 from bridge.web import arriving, problems
 from bridge.web.access import Access, declared, framable, open_to, site
 from bridge.web.stored import NUMBER
 from bridge.web.writing import Refusal, letter_from_form, refusal
-from bridge.words import COMMENT_LENGTH, NOTE_LENGTH, WordsRefused
 from moderation import reasons
 from moderation.errors import CannotAppeal, NothingToAnswer
 

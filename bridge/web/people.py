@@ -9,10 +9,10 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from werkzeug.exceptions import NotFound
 
-from bridge import accounts, invitations
-from bridge.accounts import INVITATION, RESET, AccountRefused, SignedOutMeanwhile
-from bridge.invitations import LinkEnded
-from bridge.outbox import MailRefused
+from bridge.mail.outbox import MailRefused
+from bridge.people import accounts, invitations
+from bridge.people.accounts import INVITATION, RESET, AccountRefused, SignedOutMeanwhile
+from bridge.people.invitations import LinkEnded
 from bridge.web import sign_in
 from bridge.web.access import Access, current_moderator, open_to, site
 

@@ -13,8 +13,14 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from bridge import admission, calls, comments, db, essays, language, links, passages, reports, thread, voices, words
-from bridge.language import N_
+from bridge import db
+from bridge.answer import calls
+from bridge.essay import essays, thread
+from bridge.letter import admission, comments, reports
+from bridge.mail import links
+from bridge.text import language, passages, words
+from bridge.text.language import N_
+from bridge.voice import voices
 from bridge.web.access import may_be_framed, site
 from moderation import errors
 from moderation.release import standing

@@ -9,9 +9,11 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from bridge import budgets, calls, claims, desk
-from bridge.claims import Claimed
-from bridge.desk import Numbers, Waits
+from bridge.answer import calls
+from bridge.desk import claims, desk
+from bridge.desk.claims import Claimed
+from bridge.desk.desk import Numbers, Waits
+from bridge.voice import budgets
 from bridge.web.access import Access, current_moderator, open_to, site
 from bridge.web.asked import asked_by, number
 from bridge.web.desk import by_module, in_a_title, refusal

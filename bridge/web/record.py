@@ -5,9 +5,10 @@ from __future__ import annotations
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
-from bridge import checkpoints, histories, transparency
+from bridge.desk import histories
+from bridge.page import checkpoints, transparency
+from bridge.text.words import essay_title, opening
 from bridge.web.access import Access, current_moderator, open_to, site
-from bridge.words import essay_title, opening
 from moderation import reasons
 from moderation.types import Kind
 

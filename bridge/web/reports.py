@@ -5,10 +5,12 @@ from __future__ import annotations
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from bridge import admission, intake, paths, reports
+from bridge.essay import intake
+from bridge.letter import admission, reports
+from bridge.page import paths
+from bridge.text.words import NOTE_LENGTH, WordsRefused, essay_title
 from bridge.web import arriving
 from bridge.web.access import Access, current_moderator, open_to, site
-from bridge.words import NOTE_LENGTH, WordsRefused, essay_title
 from moderation import reasons
 from moderation.errors import UnknownReasonCode
 

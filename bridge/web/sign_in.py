@@ -50,10 +50,10 @@ from werkzeug.exceptions import UnsupportedMediaType
 from wtforms import HiddenField, RadioField, StringField  # type: ignore[import-untyped]
 from wtforms.validators import InputRequired  # type: ignore[import-untyped]
 
-from bridge import accounts
-from bridge.accounts import ARGON2, PASSWORD_LENGTH, STAY
 from bridge.keys import fingerprint
 from bridge.limits import Bound, Limits, network
+from bridge.people import accounts
+from bridge.people.accounts import ARGON2, PASSWORD_LENGTH, STAY
 from bridge.records import Role, User, WebAuthn
 from bridge.site import Site
 from bridge.web.access import Access, current_moderator, declared, site

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from bridge import listed, signals
+from bridge.signal import listed, signals
 from bridge.web.access import Access, current_moderator, open_to, site
 
 blueprint = Blueprint("signals", __name__, url_prefix="/desk/words")

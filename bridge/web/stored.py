@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
 
-from bridge import language, shelf
 from bridge.db import Unreadable
-from bridge.shelf import LISTED, Stored
+from bridge.page import shelf
+from bridge.page.shelf import LISTED, Stored
 from bridge.site import Site
+from bridge.text import language
 from bridge.web import headers
 
 log = logging.getLogger(__name__)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from bridge import intake, takedowns
+from bridge.desk import takedowns
+from bridge.essay import intake
+from bridge.text.words import essay_title
 from bridge.web.access import Access, current_moderator, open_to, site
-from bridge.words import essay_title
 from moderation import errors, reasons
 from moderation.types import Digest
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from bridge import budgets, keeping, ways
-from bridge.keeping import Kept
+from bridge.answer.replies import NotToBeAskedAgain
+from bridge.desk import keeping
+from bridge.desk.keeping import Kept
 from bridge.records import RequestState
-from bridge.replies import NotToBeAskedAgain
-from bridge.voices import CHARTER_LENGTH, CharterChanged, CharterRefused, WayRefused
+from bridge.voice import budgets, ways
+from bridge.voice.voices import CHARTER_LENGTH, CharterChanged, CharterRefused, WayRefused
 from bridge.web.access import Access, current_moderator, open_to, site
 
 voices = Blueprint("voices", __name__, url_prefix="/desk/voices")

@@ -15,17 +15,20 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as BaseResponse
 
-from bridge import admission, comments, essays, markup, passages, paths, thread, words
-from bridge.admission import Came
-from bridge.comments import CommentRefused, EssayClosed, KeyUsedForOtherWords, Letter, SentBefore
-from bridge.essays import Published
-from bridge.language import tongue, worded
-from bridge.passages import Passage, PassageRefused
+from bridge.essay import essays, thread
+from bridge.essay.essays import Published
+from bridge.essay.thread import PostedReply
+from bridge.letter import admission, comments
+from bridge.letter.admission import Came
+from bridge.letter.comments import CommentRefused, EssayClosed, KeyUsedForOtherWords, Letter, SentBefore
+from bridge.page import paths
 from bridge.site import Site
-from bridge.thread import PostedReply
+from bridge.text import markup, passages, words
+from bridge.text.language import tongue, worded
+from bridge.text.passages import Passage, PassageRefused
+from bridge.text.words import COMMENT_LENGTH, WordsRefused
 from bridge.web import arriving, problems
 from bridge.web.access import Access, framable, open_to, site
-from bridge.words import COMMENT_LENGTH, WordsRefused
 from moderation import base
 from moderation.types import Kind
 

@@ -24,9 +24,10 @@ from ground.workshop import ScriptedModel, Workshop, message
 from sqlalchemy import select
 
 from bench.queue import say, sqlite
-from bridge import db, migrate, replies
-from bridge.model import Usage
+from bridge import db, migrate
+from bridge.answer import replies
 from bridge.records import Batch, BatchState, Calls, Voice
+from bridge.voice.model import Usage
 from workers import batching, endpoints, sitting
 from workers.claude import Claude
 from workers.rehearsal import RehearsalSettings, running

@@ -28,7 +28,9 @@ from sqlalchemy import select
 
 from bench.queue import say
 from bench.threads import fill
-from bridge import accounts, db, migrate, outdated, shelf
+from bridge import db, migrate, outdated
+from bridge.page import shelf
+from bridge.people import accounts
 from bridge.records import Essay
 from bridge.server import HEADERS_WITHIN, THREADS, WORKERS
 

@@ -27,7 +27,8 @@ from sqlalchemy import func, select
 
 from bench.dollars import ESSAY
 from bench.queue import say, sqlite
-from bridge import db, migrate, replies
+from bridge import db, migrate
+from bridge.answer import replies
 from bridge.keys import Keys
 from bridge.queues import NoNudges
 from bridge.records import ReplyRequest, RequestState

@@ -13,8 +13,8 @@ from datetime import timedelta
 from ground.house import MODEL
 from sqlalchemy import Connection, func, insert, select
 
+from bridge.essay.thread import LETTERS_A_PAGE
 from bridge.records import Comment, Essay, Generation, Reply
-from bridge.thread import LETTERS_A_PAGE
 from moderation.base import Base, now
 from moderation.digest import commitment, new_nonce
 from moderation.types import Digest, Kind

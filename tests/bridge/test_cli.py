@@ -12,8 +12,11 @@ from ground import postgres
 from ground.house import ADA, BEN, REASON, SECRET_KEY, SLUG, House, Tokens, site_over
 from sqlalchemy import text
 
-from bridge import accounts, cli, comments, db, voices, ways
+from bridge import cli, db
+from bridge.letter import comments
+from bridge.people import accounts
 from bridge.settings import Settings
+from bridge.voice import voices, ways
 from moderation import ledger
 from moderation.types import AccessEvent, State
 from moderation.writeonce import statements

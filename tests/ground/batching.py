@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bridge.model import Answer, BatchStanding, Trouble, read
+from bridge.voice.model import Answer, BatchStanding, Trouble, read
 from ground.workshop import Says, ScriptedModel, message, quoted
 from moderation.base import now
 
@@ -55,7 +55,7 @@ class ScriptedBatches(ScriptedModel):
         """Say that it is nobody's."""
         return replace(super().origin(api_version), host=self.host)
 
-    # As `bridge.model.BatchModel`.
+    # As `voice.model.BatchModel`.
 
     async def create_batch(
         self,

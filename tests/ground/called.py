@@ -6,10 +6,11 @@ from collections.abc import Collection
 
 from sqlalchemy import select
 
-from bridge import model, prompt, replies, voices
-from bridge.budgets import clock
-from bridge.model import Trouble
+from bridge.answer import replies
 from bridge.records import Batch, BatchState, Comment, Essay, Purpose, ReplyRequest, RequestState, Showing, Voice
+from bridge.voice import model, prompt, voices
+from bridge.voice.budgets import clock
+from bridge.voice.model import Trouble
 from ground.house import MODEL, SLUG, House, sent
 
 ORIGIN = model.Origin("model.example", "2.12.0", "2023-06-01", rehearsed=False)

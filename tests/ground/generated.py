@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from bridge import words
+from bridge.text import words
 from ground.looking import AWAY, RUN
 
 TAGS = re.findall(

@@ -20,31 +20,23 @@ from sqlalchemy import select
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from bridge import (
-    accounts,
-    belongings,
-    checkpoints,
-    comments,
-    correspondents,
-    essays,
-    links,
-    model,
-    outdated,
-    prompt,
-    replies,
-    reports,
-    reviews,
-    shelf,
-    voices,
-)
-from bridge.comments import Letter, Receipt
+from bridge import outdated
+from bridge.answer import replies
 from bridge.db import Database
+from bridge.desk import reviews
+from bridge.essay import essays
 from bridge.keys import Keys
+from bridge.letter import belongings, comments, reports
+from bridge.letter.comments import Letter, Receipt
+from bridge.mail import correspondents, links
+from bridge.page import checkpoints, shelf
+from bridge.people import accounts
 from bridge.queues import NoNudges, Nudges
 from bridge.records import Comment, Essay, Reply, ReplyRequest, RequestState, Voice
 from bridge.settings import Settings
 from bridge.site import Site
-from bridge.voices import NewVoice
+from bridge.voice import model, prompt, voices
+from bridge.voice.voices import NewVoice
 from moderation import gate
 from moderation.base import Base
 from moderation.queue import pending

@@ -11,8 +11,8 @@ from typing import cast
 
 from sqlalchemy import select, update
 
-from bridge import correspondents, links, outbox
-from bridge.outbox import Mail
+from bridge.mail import correspondents, links, outbox
+from bridge.mail.outbox import Mail
 from bridge.records import Address, Outgoing
 from bridge.site import Site
 from moderation.base import now

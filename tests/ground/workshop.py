@@ -11,16 +11,21 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text
 
-from bridge import comments, db, essays, replies, reviews, voices
-from bridge.comments import Letter
+from bridge import db
+from bridge.answer import replies
 from bridge.db import Database
+from bridge.desk import reviews
+from bridge.essay import essays
 from bridge.keys import Keys
-from bridge.model import Answer, Model, Origin, read
+from bridge.letter import comments
+from bridge.letter.comments import Letter
 from bridge.queues import NoNudges, Nudges
 from bridge.records import Comment, Essay, Generation, Reply, ReplyRequest, Voice
 from bridge.settings import Settings
 from bridge.site import Site
-from bridge.voices import NewVoice
+from bridge.voice import voices
+from bridge.voice.model import Answer, Model, Origin, read
+from bridge.voice.voices import NewVoice
 from ground.house import Never
 from moderation import gate, moderators
 from moderation.queue import pending

@@ -15,8 +15,8 @@ from babel.messages import Catalog, Message
 from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_file
 from babel.messages.pofile import read_po, write_po
 
-from bridge.language import ENGLISH, LOCALES
 from bridge.settings import LANGUAGES
+from bridge.text.language import ENGLISH, LOCALES
 from moderation import reasons
 
 HOUSE = Path(__file__).parents[2]

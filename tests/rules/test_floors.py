@@ -20,6 +20,9 @@ PLANTED = [
     ("floors", "moderation/planted.py", "from bridge import db"),
     ("floors", "moderation/planted.py", "import workers"),
     ("floors", "bridge/planted.py", "def late() -> None:\n    from workers import valkey"),
+    ("rooms", "bridge/text/planted.py", "from bridge.letter import comments"),
+    ("rooms", "bridge/mail/planted.py", "from bridge.answer.replies import request"),
+    ("rooms", "bridge/letter/planted.py", "from bridge import web"),
     ("vault", "bridge/planted.py", "from moderation.records import Submission"),
     ("vault", "workers/planted.py", "from moderation import records"),
     ("vault", "bridge/web/planted.py", "import moderation.records"),
@@ -89,7 +92,7 @@ def test_finds_a_planted_violation(clean_copy: Path, contract: str, where: str, 
 
 
 def test_lets_markup_know_bleach(clean_copy: Path) -> None:
-    (clean_copy / "bridge" / "planted.py").write_text("from bridge import markup\n")
+    (clean_copy / "bridge" / "planted.py").write_text("from bridge.text import markup\n")
     assert broken(clean_copy) == set()
 
 
@@ -117,4 +120,4 @@ def test_lets_only_markup_make_markup() -> None:
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "Markup":
                 makers.add(module.relative_to(ROOT).as_posix())
-    assert makers <= {"bridge/markup.py"}
+    assert makers <= {"bridge/text/markup.py"}

@@ -17,8 +17,9 @@ from ground.looking import shut_out
 from ground.visiting import WIDTHS, Visit, served, sign_in, visit, wait_until
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from bridge import accounts, db
+from bridge import db
 from bridge.app import create_app
+from bridge.people import accounts
 from bridge.web.access import Access, declared
 
 pytestmark = [

@@ -18,8 +18,9 @@ from passlib.totp import TOTP
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from werkzeug.serving import make_server
 
-from bridge import accounts, db
+from bridge import db
 from bridge.app import create_app
+from bridge.people import accounts
 from bridge.site import Site
 
 pytestmark = [

@@ -20,7 +20,8 @@ import asyncio
 from ground.batching import ScriptedBatches
 from sqlalchemy import event, func, select, text
 
-from bridge import batches, db, replies
+from bridge import db
+from bridge.answer import batches, replies
 from bridge.keys import Keys
 from bridge.queues import NoNudges
 from bridge.records import Batch, Generation, Reply, ReplyRequest

@@ -21,13 +21,14 @@ import asyncio
 from ground.workshop import ScriptedModel, message, quoted
 from sqlalchemy import event, func, select, text
 
-from bridge import db, replies
+from bridge import db
+from bridge.answer import replies
 from bridge.keys import Keys
-from bridge.model import Answer
 from bridge.queues import NoNudges
 from bridge.records import Generation, Purpose, Reply, ReplyRequest, Showing
 from bridge.settings import Settings
 from bridge.site import Site
+from bridge.voice.model import Answer
 from moderation.queue import awaiting_review
 from moderation.types import Kind
 from workers import sitting

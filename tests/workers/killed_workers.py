@@ -21,9 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from redis import Redis
 from sqlalchemy import func, select, text
 
-from bridge import budgets, db, prices, replies, settings
-from bridge.model import Outcome, Usage
+from bridge import db, settings
+from bridge.answer import replies
 from bridge.records import Generation, Reply, ReplyRequest
+from bridge.voice import budgets, prices
+from bridge.voice.model import Outcome, Usage
 from workers import jobs, turns, worker
 from workers.settings import WorkerSettings
 

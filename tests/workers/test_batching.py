@@ -16,10 +16,12 @@ from ground.workshop import MODEL, NAME, SECRET, ScriptedModel, Workshop, messag
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from bridge import erasure, replies, told
-from bridge.model import BatchModel, Model, ModelBusy, PassingTrouble, RequestRefused, Trouble, VoiceBlocked
+from bridge.answer import replies
+from bridge.letter import erasure
+from bridge.mail import told
 from bridge.records import Batch, Comment, Voice
 from bridge.site import Site
+from bridge.voice.model import BatchModel, Model, ModelBusy, PassingTrouble, RequestRefused, Trouble, VoiceBlocked
 from moderation.base import now
 from workers import batching, sitting
 from workers.claude import Claude

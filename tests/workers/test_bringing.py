@@ -11,8 +11,8 @@ from ground.standing_in import Told, canned, standing_in
 from ground.workshop import NAME, SECRET, Workshop
 from sqlalchemy import select
 
-from bridge import imported
-from bridge.importing import FeedRefused
+from bridge.essay import imported
+from bridge.essay.importing import FeedRefused
 from bridge.records import Essay
 from moderation import queue
 from moderation.types import Kind

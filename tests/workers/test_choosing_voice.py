@@ -12,10 +12,13 @@ import pytest
 from ground.workshop import SECRET, Says, ScriptedModel, Workshop, declines, message, notes, quoted
 from sqlalchemy import select, update
 
-from bridge import budgets, db, erasure, prompt, replies
-from bridge.budgets import Bounds
-from bridge.model import ModelBusy, PassingTrouble, RequestRefused, VoiceBlocked
+from bridge import db
+from bridge.answer import replies
+from bridge.letter import erasure
 from bridge.records import Answering, Calls, Comment, Generation, ReplyRequest, Showing, Voice
+from bridge.voice import budgets, prompt
+from bridge.voice.budgets import Bounds
+from bridge.voice.model import ModelBusy, PassingTrouble, RequestRefused, VoiceBlocked
 from workers import choosing, sitting
 from workers.claude import Claude
 from workers.rehearsal import Rehearsal, RehearsalSettings, running
@@ -162,7 +165,7 @@ def test_asks_nothing_more_where_none_was_chosen(workshop: Workshop) -> None:
 
 
 def test_shows_the_oldest_page_and_the_rest_next_time(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.replies.A_PAGE", 2)
+    monkeypatch.setattr("bridge.answer.replies.A_PAGE", 2)
     three(workshop)
     model = ChoosingModel(chose(2))
     workshop.sit(model)

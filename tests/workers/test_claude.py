@@ -17,7 +17,7 @@ import pytest
 from ground.standing_in import Asked, Told, as_json, canned, standing_in
 from ground.workshop import MODEL, message
 
-from bridge.model import (
+from bridge.voice.model import (
     Allowance,
     Answer,
     ModelBusy,

@@ -9,7 +9,7 @@ import pytest
 from ground.standing_in import Asked, Told, as_json, standing_in
 from ground.workshop import MODEL, message
 
-from bridge.model import (
+from bridge.voice.model import (
     Answer,
     BatchModel,
     BatchStanding,

@@ -7,12 +7,14 @@ import pytest
 from ground.standing_in import as_json, standing_in
 from ground.workshop import MODEL, SECRET, Workshop, message, owning
 
-from bridge import erased_before, erasure, settings, voices
+from bridge import settings
 from bridge.db import connect
 from bridge.keys import Keys
+from bridge.letter import erased_before, erasure
 from bridge.queues import NoNudges
 from bridge.records import Comment
 from bridge.site import Site
+from bridge.voice import voices
 from moderation.base import now
 from workers import doctor
 from workers.doctor import Finding, examine

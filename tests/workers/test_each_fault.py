@@ -16,11 +16,14 @@ from ground.house import bearer, desk_of, text, tree
 from ground.workshop import MODEL, NAME, Workshop
 from sqlalchemy import func, select
 
-from bridge import accounts, awaiting, budgets, comments, replies, voices
+from bridge.answer import awaiting, replies
+from bridge.answer.awaiting import Stage
 from bridge.app import create_app
-from bridge.awaiting import Stage
-from bridge.comments import Letter
+from bridge.letter import comments
+from bridge.letter.comments import Letter
+from bridge.people import accounts
 from bridge.records import Comment, Essay, Outgoing, ReplyRequest, Voice
+from bridge.voice import budgets, voices
 from moderation.queue import awaiting_review
 from moderation.types import Kind
 from workers import endpoints, sitting

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from ground.standing_in import Asked, StandingIn, Told, as_json, standing_in
 from ground.workshop import MODEL, Workshop, message
 
-from bridge import settings, voices
-from bridge.model import Answer, Outcome, PassingTrouble, RequestRefused, Trouble, VoiceBlocked
+from bridge import settings
+from bridge.voice import voices
+from bridge.voice.model import Answer, Outcome, PassingTrouble, RequestRefused, Trouble, VoiceBlocked
 from workers import endpoints
 from workers.claude import SDK_API_VERSION, Claude
 from workers.endpoints import OPENS_NOTHING, reach

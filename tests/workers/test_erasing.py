@@ -23,14 +23,16 @@ from ground.workshop import SECRET, ScriptedModel, Workshop, message, notes
 from redis import Redis
 from sqlalchemy import make_url, select, update
 
-from bridge import appeals, belongings, comments, db, erased_before, erasure, outbox, reports
+from bridge import db
 from bridge.app import create_app
-from bridge.comments import Letter
-from bridge.erasure import Erased
-from bridge.model import PassingTrouble
+from bridge.letter import appeals, belongings, comments, erased_before, erasure, reports
+from bridge.letter.comments import Letter
+from bridge.letter.erasure import Erased
+from bridge.mail import outbox
 from bridge.queues import RedisNudges
 from bridge.records import Address, Comment, IdempotencyKey, Mention, Rendering, Signal
 from bridge.settings import Settings
+from bridge.voice.model import PassingTrouble
 from moderation import ledger, rereading
 from moderation import takedowns as vault_takedowns
 from moderation.base import Base, now

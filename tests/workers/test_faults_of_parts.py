@@ -30,12 +30,15 @@ from redis import Redis
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from bridge import accounts, budgets, db, erasure, queues
+from bridge import db, queues
 from bridge.app import create_app
-from bridge.model import ModelBusy, PassingTrouble
+from bridge.letter import erasure
+from bridge.people import accounts
 from bridge.records import Batch, Comment, Essay, User, Voice
 from bridge.settings import Settings
 from bridge.site import Site
+from bridge.voice import budgets
+from bridge.voice.model import ModelBusy, PassingTrouble
 from moderation import base
 from moderation.queue import awaiting_review
 from moderation.types import Kind

@@ -12,9 +12,14 @@ from ground.workshop import MODEL, NAME, SECRET, ScriptedModel, Workshop
 from redis import Redis
 from sqlalchemy import text
 
-from bridge import accounts, checkpoints, mentions, outbox, queues, replies
-from bridge.model import PassingTrouble
+from bridge import queues
+from bridge.answer import replies
+from bridge.letter import mentions
+from bridge.mail import outbox
+from bridge.page import checkpoints
+from bridge.people import accounts
 from bridge.records import UsedLink, Voice
+from bridge.voice.model import PassingTrouble
 from moderation import gate
 from moderation.base import now
 from workers import jobs, outside, sitting

@@ -10,7 +10,7 @@ from ground.workshop import Workshop
 from sqlalchemy import select
 from sqlalchemy import text as sql
 
-from bridge import mentions
+from bridge.letter import mentions
 from bridge.records import Comment, Mention
 from moderation.queue import pending
 from workers import mentioning, outside

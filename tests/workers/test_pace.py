@@ -18,8 +18,8 @@ from ground.workshop import ScriptedModel, Workshop, message, quoted
 from redis import Redis
 from sqlalchemy import select
 
-from bridge.model import Allowance, Usage
 from bridge.records import Reply
+from bridge.voice.model import Allowance, Usage
 from moderation.base import now
 from workers import asking, sitting, valkey
 from workers.pace import LEFT_ALONE, Bounds, NoPace, Pace, PaceTooSlow

@@ -16,9 +16,9 @@ from bench.dollars import OUTPUT, THREAD, dollars, furnished
 from ground.workshop import Workshop
 from sqlalchemy import event, select, text
 
-from bridge import erasure
-from bridge.model import Answer, Usage
+from bridge.letter import erasure
 from bridge.records import Comment, Generation
+from bridge.voice.model import Answer, Usage
 from workers import endpoints, sitting
 from workers.claude import Claude
 from workers.pace import Bounds, Pace

@@ -31,9 +31,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from bridge import outbox, settings
+from bridge import settings
 from bridge.keys import Keys
-from bridge.outbox import Mail, MailRefused
+from bridge.mail import outbox
+from bridge.mail.outbox import Mail, MailRefused
 from bridge.records import Outgoing
 from workers import doctor, posting
 from workers.posting import Maker

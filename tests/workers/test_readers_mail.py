@@ -18,10 +18,11 @@ from hypothesis import settings as bounds
 from hypothesis import strategies as st
 from sqlalchemy import select, text, update
 
-from bridge import notices, outbox, settings
-from bridge.essays import EssayRefused, Published
+from bridge import settings
+from bridge.essay.essays import EssayRefused, Published
+from bridge.mail import notices, outbox
 from bridge.records import Address, Comment, Voice
-from bridge.words import WordsRefused
+from bridge.text.words import WordsRefused
 from workers import posting
 from workers.settings import WorkerSettings
 

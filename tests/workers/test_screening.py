@@ -18,10 +18,12 @@ import pytest
 from ground.house import SLUG, House, Tokens, furnish, site_over
 from ground.workshop import SECRET
 
-from bridge import comments, db, queues, signals
-from bridge.comments import Letter
+from bridge import db, queues
 from bridge.db import Database
-from bridge.signals import Name, Noticed
+from bridge.letter import comments
+from bridge.letter.comments import Letter
+from bridge.signal import signals
+from bridge.signal.signals import Name, Noticed
 from moderation import queue
 from moderation.types import State, Tray
 from workers import outside, screening

@@ -28,9 +28,11 @@ from redis import Redis
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from bridge import erasure, queues, voices
-from bridge.model import ModelBusy, PassingTrouble, RequestRefused, Unreadable, VoiceBlocked
+from bridge import queues
+from bridge.letter import erasure
 from bridge.records import Batch, Comment, Voice
+from bridge.voice import voices
+from bridge.voice.model import ModelBusy, PassingTrouble, RequestRefused, Unreadable, VoiceBlocked
 from workers import batching, sitting
 from workers.claude import Claude
 from workers.rehearsal import Rehearsal, running

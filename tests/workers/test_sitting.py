@@ -30,10 +30,14 @@ from ground.workshop import (
 from sqlalchemy import event, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from bridge import budgets, db, erasure, replies, takedowns
-from bridge.model import ModelBusy, PassingTrouble, RequestRefused, Trouble, Unreadable, VoiceBlocked
+from bridge import db
+from bridge.answer import replies
+from bridge.answer.replies import AT_ONCE, PAUSE_AFTER
+from bridge.desk import takedowns
+from bridge.letter import erasure
 from bridge.records import Comment, Generation, ReplyRequest, RequestState, Voice
-from bridge.replies import AT_ONCE, PAUSE_AFTER
+from bridge.voice import budgets
+from bridge.voice.model import ModelBusy, PassingTrouble, RequestRefused, Trouble, Unreadable, VoiceBlocked
 from moderation import moderators
 from moderation.queue import awaiting_review
 from moderation.release import released

@@ -10,11 +10,13 @@ import pytest
 from ground.workshop import NAME, ScriptedModel, Workshop, declines, message
 from sqlalchemy import update
 
-from bridge import budgets, keeping, replies
-from bridge.budgets import Bounds
-from bridge.model import PassingTrouble
+from bridge.answer import replies
+from bridge.answer.replies import PAUSE_AFTER, NotToBeAskedAgain
+from bridge.desk import keeping
 from bridge.records import ReplyRequest, RequestState
-from bridge.replies import PAUSE_AFTER, NotToBeAskedAgain
+from bridge.voice import budgets
+from bridge.voice.budgets import Bounds
+from bridge.voice.model import PassingTrouble
 from moderation import moderators
 from moderation.types import Moderator
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.model import Allowance, Usage
+from bridge.voice.model import Allowance, Usage
 from workers.turns import (
     CLOCKS_DIFFER,
     FORGOTTEN_AFTER,

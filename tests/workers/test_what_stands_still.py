@@ -8,9 +8,11 @@ import pytest
 from ground.batching import ScriptedBatches
 from ground.workshop import ScriptedModel, Workshop, message, notes
 
-from bridge import db, keeping, replies, takedowns
-from bridge.budgets import Bounds
+from bridge import db
+from bridge.answer import replies
+from bridge.desk import keeping, takedowns
 from bridge.records import Calls, Essay, ReplyRequest, Voice
+from bridge.voice.budgets import Bounds
 from moderation import moderators
 from moderation.release import released
 

@@ -8,10 +8,14 @@ from importlib.resources import files
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from bridge import accounts, essays, replies, shelf, voices
+from bridge.answer import replies
+from bridge.essay import essays
+from bridge.page import shelf
+from bridge.people import accounts
 from bridge.records import Essay, Voice
 from bridge.site import Site
-from bridge.voices import NewVoice
+from bridge.voice import voices
+from bridge.voice.voices import NewVoice
 from moderation import gate
 from moderation.queue import pending
 from moderation.release import released

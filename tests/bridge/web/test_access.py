@@ -28,9 +28,10 @@ from sqlalchemy import update
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from bridge import accounts, comments
 from bridge.app import create_app
-from bridge.comments import Letter
+from bridge.letter import comments
+from bridge.letter.comments import Letter
+from bridge.people import accounts
 from bridge.records import ApiToken
 from bridge.web.access import SAFE, Access, declared
 from moderation import moderators

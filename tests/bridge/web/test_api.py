@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 from ground.house import ESSAY, MODEL, REASON, SLUG, VOICE, House, bearer, form
 from werkzeug.test import TestResponse
 
-from bridge import comments
-from bridge.comments import Letter
+from bridge.letter import comments
+from bridge.letter.comments import Letter
 from bridge.records import RequestState
 from bridge.web.access import Access, declared
 from moderation import reasons

@@ -11,10 +11,12 @@ from flask.testing import FlaskClient
 from ground.house import SLUG, House, site_over, text, tree
 from sqlalchemy import select
 
-from bridge import comments, sitemap, statements, voices
 from bridge.app import create_app
+from bridge.letter import comments
+from bridge.page import sitemap, statements
+from bridge.page.statements import NoStatement
 from bridge.records import Voice
-from bridge.statements import NoStatement
+from bridge.voice import voices
 from moderation import ledger
 
 LOC = "{http://www.sitemaps.org/schemas/sitemap/0.9}loc"

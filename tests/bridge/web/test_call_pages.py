@@ -7,9 +7,9 @@ from ground.called import choose, picks, refuse, send_away
 from ground.house import House, text, tree
 from sqlalchemy import select, update
 
-from bridge import budgets
-from bridge.model import RequestRefused
 from bridge.records import Batch, Generation
+from bridge.voice import budgets
+from bridge.voice.model import RequestRefused
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>"
 

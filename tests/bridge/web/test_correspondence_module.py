@@ -13,8 +13,8 @@ from ground.looking import shut_out
 from ground.visiting import Visit, visit, wait_until
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
-from bridge.comments import Receipt
-from bridge.passages import Passage
+from bridge.letter.comments import Receipt
+from bridge.text.passages import Passage
 from bridge.web.writing import author_cookie
 
 pytestmark = pytest.mark.slow

@@ -22,9 +22,10 @@ from ground.house import (
 )
 from werkzeug.test import TestResponse
 
-from bridge import comments, voices
 from bridge.app import create_app
-from bridge.comments import Letter
+from bridge.letter import comments
+from bridge.letter.comments import Letter
+from bridge.voice import voices
 from moderation.types import State
 
 
@@ -91,7 +92,7 @@ def test_lists_by_kind_and_goes_on_after_a_page(
 ) -> None:
     assert "Are you there?" not in text(desk.get("/desk/?kind=reply"))
     assert "Neither." not in text(desk.get("/desk/?kind=comment"))
-    monkeypatch.setattr("bridge.desk.IN_THE_LIST", 1)
+    monkeypatch.setattr("bridge.desk.desk.IN_THE_LIST", 1)
     (later,) = [each.get("href", "") for each in tree(desk.get("/desk/")).iter("a") if "after=" in each.get("href", "")]
     assert "Are you there?" in text(desk.get(later))
 

@@ -15,9 +15,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import TestResponse
 
-from bridge import appeals, comments, db, reviews
+from bridge import db
 from bridge.app import create_app
-from bridge.comments import Letter
+from bridge.desk import reviews
+from bridge.letter import appeals, comments
+from bridge.letter.comments import Letter
 from bridge.site import Site
 from moderation import rereading
 from moderation.errors import UnknownModerator

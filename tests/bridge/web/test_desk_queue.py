@@ -10,11 +10,12 @@ from ground.house import BEN, REASON, SLUG, House, bearer, desk_of, form, text, 
 from sqlalchemy import event, select
 from werkzeug.test import TestResponse
 
-from bridge import appeals, claims, comments, reviews
-from bridge.comments import Letter
-from bridge.desk import page
+from bridge.desk import claims, reviews
+from bridge.desk.desk import page
+from bridge.desk.reviews import Wanted
+from bridge.letter import appeals, comments
+from bridge.letter.comments import Letter
 from bridge.records import Comment
-from bridge.reviews import Wanted
 from moderation import gate
 from moderation.types import State, Tray
 
@@ -170,7 +171,7 @@ def test_goes_on_to_what_waits_next_after_a_verdict(house: House, desk: FlaskCli
 
 
 def test_offers_what_lies_beyond_the_list(house: House, desk: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.desk.IN_THE_LIST", 2)
+    monkeypatch.setattr("bridge.desk.desk.IN_THE_LIST", 2)
     ids = [letter(house, f"Letter {number}.") for number in range(5)]
     page = desk.get("/desk/")
     assert listed(page) == ids[:2]

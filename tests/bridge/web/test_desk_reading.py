@@ -11,8 +11,9 @@ from ground.workshop import unpacked
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from bridge import comments, reviews
-from bridge.comments import Letter
+from bridge.desk import reviews
+from bridge.letter import comments
+from bridge.letter.comments import Letter
 from bridge.records import Generation
 from moderation import gate
 

@@ -7,9 +7,10 @@ import pytest
 from flask.testing import FlaskClient
 from ground.house import SLUG, House, site_over
 
-from bridge import comments, embedding
 from bridge.app import create_app
-from bridge.assets import FOLDER
+from bridge.essay import embedding
+from bridge.letter import comments
+from bridge.page.assets import FOLDER
 
 ROOT_TOKENS = re.compile(r"--[a-z-]+: #[0-9a-f]{6};")
 FORM = "application/x-www-form-urlencoded"

@@ -29,9 +29,10 @@ from ground.house import (
 from sqlalchemy import text as sql
 from sqlalchemy.exc import IntegrityError
 
-from bridge import comments, db
+from bridge import db
 from bridge.app import create_app
-from bridge.comments import Letter
+from bridge.letter import comments
+from bridge.letter.comments import Letter
 from bridge.web.access import Access, open_to
 
 LETTER = {"author": "Reader", "body": "Do you dream?"}

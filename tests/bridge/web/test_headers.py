@@ -9,8 +9,9 @@ from ground.house import SLUG, House, bearer, desk_of, live, site_over
 from sqlalchemy import text
 from werkzeug.test import TestResponse
 
-from bridge import comments, db, outdated
+from bridge import db, outdated
 from bridge.app import create_app
+from bridge.letter import comments
 from bridge.web.access import SAFE, Access, declared
 from moderation.writeonce import statements
 

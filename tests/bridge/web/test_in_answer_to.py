@@ -9,7 +9,8 @@ from flask.testing import FlaskClient
 from ground.house import REASON, SLUG, House, tree
 from sqlalchemy import update
 
-from bridge import comments, takedowns
+from bridge.desk import takedowns
+from bridge.letter import comments
 from moderation.base import Base
 from moderation.types import Rejection
 
@@ -146,7 +147,7 @@ def test_leads_from_a_later_page_to_the_answers_own(
     event: Callable[[House, Conversation], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bridge.thread.LETTERS_A_PAGE", 1)
+    monkeypatch.setattr("bridge.essay.thread.LETTERS_A_PAGE", 1)
     beyond = house.post("Four.", parent=told.answers[1])
     event(house, told)
     assert says(tree(client.get(f"{address}?page=2")), beyond.public_id) == [f"/replies/{told.answers[1]}"]

@@ -16,10 +16,12 @@ from redis import Redis
 from sqlalchemy import func, select, update
 from werkzeug.test import TestResponse
 
-from bridge import admission, blocks, language
 from bridge.app import create_app
-from bridge.blocks import What
+from bridge.letter import admission
 from bridge.records import Comment, Signal
+from bridge.signal import blocks
+from bridge.signal.blocks import What
+from bridge.text import language
 from moderation import base
 from moderation.queue import awaiting_review
 from moderation.records import ModeratorRow
@@ -356,7 +358,7 @@ def test_renders_no_letter_anew_for_its_author(
     house: House, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = house.send("Do you *dream*?")
-    monkeypatch.setattr("bridge.markup.render", pytest.fail)
+    monkeypatch.setattr("bridge.text.markup.render", pytest.fail)
     assert "<em>dream</em>" in client.get(f"/letters/{sent.token}").text
     assert "<em>dream</em>" in client.post(f"/essays/{SLUG}/embed/mine", data={"key": sent.token}).text
 

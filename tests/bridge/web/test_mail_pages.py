@@ -8,8 +8,8 @@ from ground.house import Form, House, tree
 from ground.postbag import READER, confirmed, events, path_to, put_down
 from sqlalchemy import select, update
 
-from bridge import correspondents
-from bridge.correspondents import AddressStanding
+from bridge.mail import correspondents
+from bridge.mail.correspondents import AddressStanding
 from bridge.records import Address, Comment
 
 

@@ -16,11 +16,14 @@ from ground.postbag import READER, confirmed, put_down, received
 from sqlalchemy import select, update
 from werkzeug.test import TestResponse
 
-from bridge import comments, essays, shelf, voices
-from bridge.comments import Letter
-from bridge.metadata import AI_SOURCE
+from bridge.essay import essays
+from bridge.letter import comments
+from bridge.letter.comments import Letter
+from bridge.page import shelf
+from bridge.page.metadata import AI_SOURCE
 from bridge.records import Essay
-from bridge.voices import NewVoice
+from bridge.voice import voices
+from bridge.voice.voices import NewVoice
 from bridge.web.access import Access, declared, open_to
 from moderation import gate
 from moderation.base import Base

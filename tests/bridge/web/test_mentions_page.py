@@ -7,8 +7,8 @@ from flask.testing import FlaskClient
 from ground.house import SLUG, House, text
 from sqlalchemy import select, update
 
-from bridge import mentions
 from bridge.app import create_app
+from bridge.letter import mentions
 from bridge.records import Mention
 from moderation.base import Base
 

@@ -7,9 +7,9 @@ from flask.testing import FlaskClient
 from ground.house import SLUG, House, form, text, tree
 from werkzeug.test import TestResponse
 
-from bridge import own_letters
-from bridge.comments import Receipt
-from bridge.passages import Passage
+from bridge.letter import own_letters
+from bridge.letter.comments import Receipt
+from bridge.text.passages import Passage
 from bridge.web.writing import author_cookie
 from moderation import base
 

@@ -6,7 +6,7 @@ from ground.house import House, form, text, tree
 from sqlalchemy import text as sql
 from sqlalchemy import update
 
-from bridge import outbox
+from bridge.mail import outbox
 from bridge.records import Outgoing
 from moderation.base import Base
 

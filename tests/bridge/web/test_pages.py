@@ -29,25 +29,19 @@ from markupsafe import Markup
 from sqlalchemy import update
 from werkzeug.test import TestResponse
 
-from bridge import (
-    accounts,
-    belongings,
-    checkpoints,
-    comments,
-    correspondents,
-    essays,
-    links,
-    markup,
-    printing,
-    reports,
-    voices,
-    waits,
-)
-from bridge.correspondents import AddressStanding
-from bridge.passages import Passage
+from bridge.answer import waits
+from bridge.answer.waits import Waits
+from bridge.essay import essays
+from bridge.letter import belongings, comments, reports
+from bridge.mail import correspondents, links
+from bridge.mail.correspondents import AddressStanding
+from bridge.page import checkpoints, printing
+from bridge.people import accounts
 from bridge.records import RequestState, Voice
-from bridge.voices import NewVoice
-from bridge.waits import Waits
+from bridge.text import markup
+from bridge.text.passages import Passage
+from bridge.voice import voices
+from bridge.voice.voices import NewVoice
 from bridge.web.access import Access, declared
 from moderation import base, gate
 from moderation.queue import awaiting_review, pending
@@ -285,7 +279,7 @@ def test_shows_how_an_answer_came_about(house: House, client: FlaskClient) -> No
 
 
 def test_goes_on_to_later_letters(house: House, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.thread.LETTERS_A_PAGE", 2)
+    monkeypatch.setattr("bridge.essay.thread.LETTERS_A_PAGE", 2)
     for number in range(5):
         house.post(f"letter{number}", wants_reply=False)
     path: str | None = f"/essays/{SLUG}"

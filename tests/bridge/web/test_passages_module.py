@@ -12,7 +12,7 @@ from ground.house import House
 from ground.visiting import Visit, visit
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
-from bridge.passages import Passage
+from bridge.text.passages import Passage
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def answer(app: Flask, route: Route) -> None:
 @pytest.fixture
 def page(visitor: Visit, house: House, monkeypatch: pytest.MonkeyPatch) -> Page:
     """An essay, and a letter about it on each page of its correspondence but the first."""
-    monkeypatch.setattr("bridge.thread.LETTERS_A_PAGE", 1)
+    monkeypatch.setattr("bridge.essay.thread.LETTERS_A_PAGE", 1)
     house.essay("two-blocks", "# Two\n\n- One 😀 *is*\n- first.\n\nThe second one is.")
     house.post("About the whole.", slug="two-blocks")
     for block, words in ((0, "is first"), (0, "One 😀"), (1, "second")):

@@ -4,7 +4,7 @@ import pytest
 from flask.testing import FlaskClient
 from ground.house import SLUG, House, bearer, text, tree
 
-from bridge.passages import Passage
+from bridge.text.passages import Passage
 
 COMMENTS = f"/api/v1/essays/{SLUG}/comments"
 ABOUT = {"block": 0, "words": "rest well"}
@@ -72,7 +72,7 @@ def test_leads_from_a_letters_own_page_to_the_passage_and_to_its_place(client: F
 def test_leads_to_the_page_on_which_the_letter_stands(
     client: FlaskClient, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.thread.LETTERS_A_PAGE", 1)
+    monkeypatch.setattr("bridge.essay.thread.LETTERS_A_PAGE", 1)
     house.post("The first.")
     sent = house.post("The second.")
     page = client.get(f"/comments/{sent.public_id}")

@@ -6,8 +6,9 @@ import pytest
 from flask import Flask
 from ground.house import House
 
-from bridge import language, paths
 from bridge.app import create_app
+from bridge.page import paths
+from bridge.text import language
 
 SLUG, ID, TOKEN = "on-rest", "0" * 32, "token.of-a-letter"
 GIVEN: dict[str, tuple[object, ...]] = {

@@ -14,10 +14,11 @@ from passlib.totp import TOTP
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from bridge import accounts, invitations, outbox
-from bridge.accounts import INVITATION, RESET, AccountRefused, LastAdmin, NotAnAdmin, SignedOutMeanwhile
 from bridge.app import create_app
 from bridge.keys import AUTHOR_LINK
+from bridge.mail import outbox
+from bridge.people import accounts, invitations
+from bridge.people.accounts import INVITATION, RESET, AccountRefused, LastAdmin, NotAnAdmin, SignedOutMeanwhile
 from bridge.records import Claim, Outgoing, User, WebAuthn
 from bridge.web import access
 from bridge.web import sign_in as signing_in

@@ -17,11 +17,12 @@ from ground.visiting import WIDTHS, Visit, visit
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from sqlalchemy import update
 
-from bridge import admission, blocks
-from bridge.admission import Arrival, Came
 from bridge.app import create_app
-from bridge.assets import asset
-from bridge.blocks import What
+from bridge.letter import admission
+from bridge.letter.admission import Arrival, Came
+from bridge.page.assets import asset
+from bridge.signal import blocks
+from bridge.signal.blocks import What
 from moderation.queue import awaiting_review
 from moderation.records import ModeratorRow
 

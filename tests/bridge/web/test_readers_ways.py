@@ -7,7 +7,9 @@ from ground.house import BEN, REASON, SLUG, House, desk_of, form, text, tree
 from sqlalchemy import update
 from werkzeug.test import TestResponse
 
-from bridge import comments, erasure, essays, reports, takedowns
+from bridge.desk import takedowns
+from bridge.essay import essays
+from bridge.letter import comments, erasure, reports
 from moderation import appeals, rereading
 from moderation.base import Base, now
 from moderation.types import State

@@ -12,8 +12,11 @@ from ground.vault import unlock
 from sqlalchemy import update
 from werkzeug.test import TestResponse
 
-from bridge import checkpoints, comments, db, histories, transparency
+from bridge import db
 from bridge.app import create_app
+from bridge.desk import histories
+from bridge.letter import comments
+from bridge.page import checkpoints, transparency
 from bridge.records import Report
 from moderation import appeals, gate, holds, ledger
 from moderation.base import Base, now

@@ -22,9 +22,9 @@ from passlib.totp import TOTP
 from sqlalchemy import update
 from werkzeug.test import TestResponse
 
-from bridge import accounts
 from bridge.app import create_app
 from bridge.limits import Limits
+from bridge.people import accounts
 from bridge.records import FsRefreshTracker, User, WebAuthn
 from bridge.web import sign_in as signing_in
 from moderation import ledger

@@ -12,7 +12,8 @@ from ground.postbag import READER
 from sqlalchemy import select
 from werkzeug.routing import Rule
 
-from bridge import belongings, links
+from bridge.letter import belongings
+from bridge.mail import links
 from bridge.records import Address
 from bridge.web.access import SAFE
 

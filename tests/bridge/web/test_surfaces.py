@@ -9,8 +9,10 @@ from flask.testing import FlaskClient
 from ground.house import REASON, SLUG, House
 from sqlalchemy import select, update
 
-from bridge import appeals, comments, erasure, essays, reports, takedowns
-from bridge.comments import Letter
+from bridge.desk import takedowns
+from bridge.essay import essays
+from bridge.letter import appeals, comments, erasure, reports
+from bridge.letter.comments import Letter
 from bridge.records import Comment, Essay, Reply
 from bridge.web.access import Access, declared
 from moderation import gate

@@ -7,8 +7,10 @@ from ground.house import BEN, Form, House, desk_of, form, text, tree
 from sqlalchemy import select, update
 from werkzeug.test import TestResponse
 
-from bridge import accounts, keeping, voices
+from bridge.desk import keeping
+from bridge.people import accounts
 from bridge.records import Answering, Calls, Comment, Generation, ReplyRequest, RequestState, Voice
+from bridge.voice import voices
 from moderation.base import Base
 
 VOICES = "/desk/voices"

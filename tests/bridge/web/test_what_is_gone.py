@@ -8,8 +8,9 @@ from flask.testing import FlaskClient
 from ground.house import REASON, SLUG, House, live
 from sqlalchemy import select, update
 
-from bridge import comments, erasure, takedowns
 from bridge.app import create_app
+from bridge.desk import takedowns
+from bridge.letter import comments, erasure
 from bridge.records import Essay
 from bridge.web.access import Access, declared
 from moderation.base import Base

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from ground.house import ADA, House
 from sqlalchemy import update
 
-from bridge import listed
+from bridge.signal import listed
 from moderation.records import ModeratorRow
 
 

@@ -12,13 +12,16 @@ from ground.house import SLUG, VOICE, House, form, live, text, tree
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from bridge import comments, essays, passages, paths
 from bridge.app import create_app
-from bridge.comments import Letter
+from bridge.essay import essays
+from bridge.letter import comments
+from bridge.letter.comments import Letter
+from bridge.page import paths
 from bridge.records import Comment
+from bridge.text import passages
+from bridge.text.words import COMMENT_LENGTH
 from bridge.web import arriving, writing
 from bridge.web.access import declared, may_be_framed
-from bridge.words import COMMENT_LENGTH
 from moderation import base
 from moderation.queue import awaiting_review
 from moderation.types import Tray

@@ -9,8 +9,8 @@ from ground.house import House, form, site_over, text, tree
 from ground.postbag import READER, confirmed, events, put_down
 from sqlalchemy import event
 
-from bridge import admission, belongings, comments
 from bridge.app import create_app
+from bridge.letter import admission, belongings, comments
 
 OTHER = "somebody-else@letters.example"
 

@@ -10,7 +10,7 @@ from anthropic import AsyncAnthropic
 from anthropic.types import Message
 
 from bridge.keys import Keys
-from bridge.prompt import Asked, Told, beginning, build_choice
+from bridge.voice.prompt import Asked, Told, beginning, build_choice
 from moderation.types import Digest, Kind, ModeratorId, Released, SubmissionId
 from workers.rehearsal import Rehearsal, RehearsalSettings, running
 

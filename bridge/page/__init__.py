@@ -1,0 +1,1 @@
+"""Pages: what everybody is sent, printed when it changes and kept on the shelf."""
