@@ -223,6 +223,8 @@ def voice_list(as_json: bool) -> None:
     for each in [] if as_json else found:
         state = f"paused: {each['paused_why']}" if each["paused"] else "answers"
         click.echo(f"{each['name']}  {each['model']}  {state}")
+    if not found and not as_json:
+        click.echo("There is no voice.")
 
 
 @voice.command("pause")
@@ -321,7 +323,7 @@ def voice_show(name: str, as_json: bool) -> None:
     click.echo(f"price  {_as_told(kept.price) if kept.price else 'none is known'}")
     for period, spent in (("today", kept.spent.day), ("this month", kept.spent.month)):
         cost = budgets.dollars(spent.cost) if kept.price else "no prices"
-        click.echo(f"{period}  {cost}, {spent.replies} replies")
+        click.echo(f"{period}  {cost}, {_counted(spent.replies, 'reply', 'replies')}")
     for option, value in budgets.written(kept.bounds).items():
         click.echo(f"{option.replace('_', ' ')}  {value or 'no bound'}")
     for option, value in ways.written(kept.ways).items():
@@ -370,6 +372,8 @@ def essay_list(as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     for each in [] if as_json else found:
         click.echo(f"{each['slug']}  {each['voice']}  {'released' if each['released'] else 'not released'}")
+    if not found and not as_json:
+        click.echo("There is no essay.")
 
 
 @essay.command("parents")
@@ -467,6 +471,8 @@ def moderator_list(as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     for each in [] if as_json else found:
         click.echo(f"{each['email']}  {each['name']}  {each['role']}{'' if each['active'] else '  (not active)'}")
+    if not found and not as_json:
+        click.echo("There is no moderator.")
 
 
 @click.group()
@@ -482,7 +488,7 @@ def token_issue(email: str, scope: str, days: int) -> None:
     """Make a token for EMAIL and print it, alone on the last line. It is shown this once."""
     with opened() as site, site.database.sessions.begin() as session:
         made = accounts.issue_token(session, email, scope=scope, days=days)
-    click.echo(f"A {scope} token for {email}, for {days} days; it is not shown again:", err=True)
+    click.echo(f"A {scope} token for {email}, for {_counted(days, 'day')}; it is not shown again:", err=True)
     click.echo(made)
 
 
@@ -506,6 +512,8 @@ def token_list(as_json: bool) -> None:
     for each in [] if as_json else found:
         state = "revoked" if each["revoked"] else f"until {each['expires_at']}"
         click.echo(f"{each['id']}  {each['email']}  {each['scope']}  {state}")
+    if not found and not as_json:
+        click.echo("There is no token.")
 
 
 @token.command("revoke")
@@ -618,7 +626,10 @@ def export_command(email: str | None, output: Path | None) -> None:
                 lines = [json.dumps(each, ensure_ascii=False) for each in tally.posted(session)]
             _write_out("\n".join(lines), output, f"{_counted(len(lines), 'text')}")
             return
-        found = belongings.export(site, email)
+        try:
+            found = belongings.export(site, email)
+        except erasure.NotAnAddress:
+            raise click.ClickException("This cannot be an e-mail address. Nothing was written.") from None
     if found is None:
         raise click.ClickException("Nothing is kept about this address, or it was erased.")
     letters = _counted(len(found["letters"]), "letter")
@@ -698,10 +709,11 @@ def ledger_verify(against: tuple[Path, ...], public_key: str | None, new_checkpo
         found = {"where": broken.where, "what": broken.what} if broken else None
         click.echo(json.dumps({"entries": holding, "checkpoints": compared, "broken": found}))
     elif broken is None:
-        click.echo(f"The ledger holds: {holding} entries, every digest and every row as recorded.")
         click.echo(
-            f"It fits all {compared} checkpoints." if compared else "There was no checkpoint to compare it with."
+            f"The ledger holds: {_counted(holding, 'entry', 'entries')}, every digest and every row as recorded."
         )
+        fits = "the one checkpoint there is" if compared == 1 else f"all {compared} checkpoints"
+        click.echo(f"It fits {fits}." if compared else "There was no checkpoint to compare it with.")
         if made is not None:
             click.echo(f"A checkpoint of entry {made.number} was made. Keep it elsewhere:\n{made.line()}", nl=False)
     else:
@@ -806,7 +818,8 @@ def _erase_again(site: Site, dry_run: bool, as_json: bool) -> None:
         for public_id in left.letters:
             click.echo(public_id)
         _tell_of_the_list(found)
-        letters, addresses = _counted(len(left.letters), "letter"), _counted(len(left.addresses), "address", "es")
+        letters = _counted(len(left.letters), "letter")
+        addresses = _counted(len(left.addresses), "address", "addresses")
         click.echo(f"{letters} and {addresses} would be erased again. Nothing was changed.")
         return
     erased_before.keep_or_say(site)
@@ -818,7 +831,7 @@ def _erase_again(site: Site, dry_run: bool, as_json: bool) -> None:
     _tell_of_the_list(found)
     letters, answers = _counted(done.erased.letters, "letter"), _counted(done.erased.answers, "answer")
     if done.erased.letters or done.addresses:
-        click.echo(f"Erased again: {letters}, {answers}, {_counted(done.addresses, 'address', 'es')}.")
+        click.echo(f"Erased again: {letters}, {answers}, {_counted(done.addresses, 'address', 'addresses')}.")
     else:
         click.echo("Nothing that was erased stands here with its words.")
     _tell_what_is_left(done.erased, off_the_disk)
@@ -856,8 +869,8 @@ def _tell_whose_key(voice: Voice) -> None:
         click.echo("Its server is sent the key in ANTHROPIC_API_KEY; name one of its own with --key-name.", err=True)
 
 
-def _counted(number: int, what: str, ending: str = "s") -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}{ending}"
+def _counted(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one}" if number == 1 else f"{number} {many or f'{one}s'}"
 
 
 def _password() -> str:

@@ -42,9 +42,12 @@ class SchemaRefused(Exception):
 
 
 def migrate(settings: Settings) -> None:
-    """Run what migrations are missing, then give the app's role its rights. Running it twice changes nothing."""
+    """Run what migrations are missing, then give the app's role its rights. Running it twice changes nothing.
+
+    Raises `settings.SettingsRefused` where the data folder cannot be made.
+    """
     if make_url(settings.database_owner).get_backend_name() == "sqlite":
-        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.make_data()
     engine = db.owner_engine(settings.database_owner)
     try:
         with engine.begin() as connection:

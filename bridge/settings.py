@@ -19,6 +19,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 _SAMPLES = ("change", "secret", "example", "password", "development", "0123456789", "abcdefghij")
 """What a key that somebody typed, or left as a README had it, is made of; a random one has none of them."""
 _LEAST_KEY = 32
+_MAY_APPEAL_FOR = 20
+"""Days: `moderation.appeals.WITHIN`."""
 
 
 LANGUAGES = ("en", "de", "ar")
@@ -136,6 +138,13 @@ class Settings(BaseSettings):
             raise ValueError("must be an e-mail address or an https:// address")
         return given
 
+    @field_validator("keep_rejected")
+    @classmethod
+    def _as_long_as_appeals_may_come(cls, days: int) -> int:
+        if 0 < days < _MAY_APPEAL_FOR:
+            raise ValueError(f"must be 0, for never, or {_MAY_APPEAL_FOR} and more: for so long an author may appeal")
+        return days
+
     @field_validator("database_url", "database_owner_url")
     @classmethod
     def _known_database(cls, url: str | None) -> str | None:
@@ -241,8 +250,12 @@ class Settings(BaseSettings):
         """The URL of Redis: as set, else the embedded Valkey's; before that ever ran, one that nobody answers."""
         if self.redis_url:
             return self.redis_url
-        told = self.data / "valkey.url"
-        return told.read_text().strip() if told.exists() else f"unix://{self.data / 'valkey.sock'}"
+        try:
+            return (self.data / "valkey.url").read_text().strip()
+        except FileNotFoundError:
+            return f"unix://{self.data / 'valkey.sock'}"
+        except OSError as error:
+            raise _unusable(self.data, error) from None
 
     @cached_property
     def key(self) -> str:
@@ -250,13 +263,28 @@ class Settings(BaseSettings):
         if self.secret_key:
             return self.secret_key
         kept = self.data / "secret.key"
-        if not kept.exists():
-            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _keep_whole(kept, secrets.token_urlsafe(48) + "\n")
-        key = kept.read_text().strip()
+        try:
+            if not kept.exists():
+                self.make_data()
+                _keep_whole(kept, secrets.token_urlsafe(48) + "\n")
+            key = kept.read_text().strip()
+        except OSError as error:
+            raise _unusable(self.data, error) from None
         if not _is_random(key):
             raise SettingsRefused(f"{kept}: holds no key; put yours back, or remove the file and a new one is made.")
         return key
+
+    def make_data(self) -> None:
+        """Make the data folder, for this user alone, if it is absent. Raises `SettingsRefused`."""
+        try:
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(self.data, error) from None
+
+
+def _unusable(data: Path, error: OSError) -> SettingsRefused:
+    reason = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
+    return SettingsRefused(f"EMERITUS_DATA: {data} cannot be the data folder ({reason}); set it to another.")
 
 
 def _is_random(key: str) -> bool:
@@ -294,9 +322,16 @@ S = TypeVar("S", bound=Settings)
 def load(kind: type[S], **overrides: Any) -> S:
     """Read the settings of *kind*; *overrides* win. Raises `SettingsRefused` with one sentence a person can act on."""
     env_file = os.environ.get("EMERITUS_ENV_FILE", ".env")
+    if os.environ.get("EMERITUS_ENV_FILE") and not _may_be_read(Path(env_file).expanduser()):
+        raise SettingsRefused(f"EMERITUS_ENV_FILE: there is no file {env_file} that can be read.")
     try:
         return kind(_env_file=env_file, **overrides)  # type: ignore[call-arg]  # pydantic-settings' own argument.
     except ValidationError as refused:
         first = refused.errors()[0]
         name = str(first["loc"][0]).upper()
         raise SettingsRefused(f"{name}: {first['msg'].removeprefix('Value error, ')}.") from None
+
+
+def _may_be_read(file: Path) -> bool:
+    """Whether there is such a file, of whatever kind: `/dev/null` has no settings, and a pipe may have some."""
+    return os.access(file, os.R_OK) and not file.is_dir()

@@ -199,11 +199,12 @@ def _told(each: Reported, voice: str, dry_run: bool) -> str:
         return f"refused        {title}: {each.why}"
     if each.outcome is Outcome.THERE_ALREADY:
         return f"there already  {title}"
-    where = f"would be /essays/{each.slug}" if dry_run else f"/essays/{each.slug}, submission {each.submission_id}"
+    what = "would add" if dry_run else "added"
+    where = f"/essays/{each.slug}" + ("" if dry_run else f", submission {each.submission_id}")
     notes = [*each.left_out]
     if each.author and each.author.casefold() != voice.casefold():
         notes.append(f"the feed says it is by {each.author}")
-    return f"added          {title}: {where}" + (f" ({'; '.join(notes)})" if notes else "")
+    return f"{what:13}  {title}: {where}" + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def _tell_addresses(asked: WorkerSettings) -> None:

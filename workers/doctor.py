@@ -48,6 +48,7 @@ def examine(site: Site, asked: WorkerSettings) -> list[Finding]:
         *_logins(asked),
         _redis(asked),
         *_address(asked),
+        *_limits(asked),
         *_mail(asked),
         *_webhook(asked),
         *_statements(asked),
@@ -94,6 +95,12 @@ def _address(asked: WorkerSettings) -> Iterator[Finding]:
     if asked.address.startswith("http://") and host not in {"localhost", "127.0.0.1"}:
         told = f"{asked.address} is not https: cookies lack their `__Host-` prefix, and words can be read on the way."
         yield Finding("address", "note", told)
+
+
+def _limits(asked: WorkerSettings) -> Iterator[Finding]:
+    if asked.rate_limits == "off":
+        told = "RATE_LIMITS=off: anybody may send as much as they like, without proof of work. It is for load tests."
+        yield Finding("limits", "note", told)
 
 
 def _mail(asked: WorkerSettings) -> Iterator[Finding]:

@@ -128,6 +128,8 @@ def writable(data: Path) -> None:
         # Written, not asked about: permission bits do not stop root, and a full or read-only disk has none.
         with tempfile.TemporaryFile(dir=data) as file:
             file.write(b"emeritus")
+    except FileExistsError as refused:
+        raise DataFolderReadOnly(data, "it is no folder") from refused
     except OSError as refused:
         raise DataFolderReadOnly(data, refused.strerror or str(refused)) from refused
 

@@ -13,6 +13,7 @@ from bridge.essay import intake
 from bridge.records import Essay, Voice
 from bridge.settings import origins
 from bridge.site import Site
+from bridge.text import markup
 from bridge.text.language import N_
 from bridge.text.words import essay_body, essay_text, essay_title, note
 from bridge.voice.voices import slug_of
@@ -98,6 +99,8 @@ def submit_essay(
     *parents* are the origins that may show its correspondence in a frame, with blanks between them.
     """
     body = essay_body(body)
+    if not markup.shows_something(essay_text(body)):
+        raise EssayRefused("The essay has a title and no text. Nothing was added.")
     slug = slug or slug_of(essay_title(body))
     if not slug or slug != slug_of(slug):
         raise EssayRefused(

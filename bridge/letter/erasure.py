@@ -59,7 +59,7 @@ class NotAnAddress(Exception):
     """Raised when what is to be looked for cannot be an e-mail address."""
 
     def __init__(self) -> None:
-        super().__init__("This cannot be an e-mail address. Nothing was erased.")
+        super().__init__("This cannot be an e-mail address. Nothing was changed.")
 
 
 @dataclass(frozen=True, slots=True)

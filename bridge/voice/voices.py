@@ -371,7 +371,8 @@ def cost(voice: Voice, used: Usage, *, batched: bool = False, at: datetime | Non
 def slug_of(words: str) -> str:
     """Return *words* as they stand in an address: lower-case ASCII letters, digits and single hyphens; maybe empty."""
     plain = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:80].strip("-")
+    # An apostrophe parts no words; the curved one is no ASCII, and gone already.
+    return re.sub(r"[^a-z0-9]+", "-", plain.replace("'", "")).strip("-")[:80].strip("-")
 
 
 def _clock(session: Session) -> datetime:

@@ -98,6 +98,23 @@ def test_makes_the_database_and_leaves_one_that_is_there_as_it_is(bare: Path) ->
     connection.close()
 
 
+@pytest.mark.parametrize("data", ["a-file", "a-file/data", "/proc/nope"])
+def test_makes_no_database_where_no_folder_can_be(bare: Path, monkeypatch: pytest.MonkeyPatch, data: str) -> None:
+    (bare / "a-file").write_text("not a folder\n")
+    monkeypatch.setenv("EMERITUS_DATA", data)
+    assert f"EMERITUS_DATA: {bare / data} cannot be the data folder (" in refused("migrate")
+    monkeypatch.delenv("SECRET_KEY")
+    assert f"EMERITUS_DATA: {bare / data} cannot be the data folder (" in refused("voice", "list")
+    assert (bare / "a-file").read_text() == "not a folder\n"
+
+
+def test_says_of_a_list_that_it_is_empty(bare: Path) -> None:
+    told("migrate")
+    for what in ("voice", "essay", "moderator", "token"):
+        assert told(what, "list") == f"There is no {what}.\n"
+        assert json.loads(told(what, "list", "--json")) == []
+
+
 @pytest.mark.parametrize("arguments", [("voice", "list"), ("queue",), ("ledger", "verify"), ("token", "list")])
 def test_says_that_there_is_no_database(bare: Path, arguments: tuple[str, ...]) -> None:
     assert "emeritus migrate" in refused(*arguments)
@@ -184,6 +201,9 @@ def test_bounds_a_voice_and_shows_how_it_stands(kept: House, bare: Path) -> None
     as_told = told("voice", "show", "test-voice")
     assert "paused: Enough." in as_told
     assert "today  $0.00, 0 replies" in as_told
+    told("voice", "resume", "test-voice")
+    kept.exchange()
+    assert ", 1 reply\n" in told("voice", "show", "test-voice")
     assert "Nothing was changed" in refused("voice", "budgets", "test-voice", "--cost-a-day", "two")
     assert "There is no voice named nobody" in refused("voice", "show", "nobody")
     assert "A price is a number" in refused("voice", "prices", "test-voice", "--price-in", "nan", "--price-out", "1")
@@ -333,6 +353,9 @@ def test_refuses_an_essay_in_one_sentence(kept: House, bare: Path) -> None:
     (bare / "untitled.md").write_text("No title.")
     assert "There is an essay at /essays/on-rest already." in refused("essay", "add", "rest.md")
     assert "first line is not a title" in refused("essay", "add", "untitled.md")
+    (bare / "textless.md").write_text("# On nothing\n\n \u00a0\n")
+    assert "a title and no text. Nothing was added." in refused("essay", "add", "textless.md")
+    assert len(json.loads(told("essay", "list", "--json"))) == 1
     assert "--slug" in refused("essay", "add", "rest.md", "--slug", "On Rest")
     assert "https://" in refused("essay", "add", "rest.md", "--slug", "x", "--url", "ftp://a.example/")
     assert "no voice named" in refused("essay", "add", "rest.md", "--voice", "nobody")
@@ -399,7 +422,7 @@ def test_gives_a_token_alone_on_the_last_line(kept: House) -> None:
     assert result.exit_code == 0
     (token,) = result.stdout.splitlines()
     assert token.startswith("emr_")
-    assert "not shown again" in result.stderr
+    assert "for 1 day; it is not shown again" in result.stderr
     listed = json.loads(told("token", "list", "--json"))[-1]
     assert (listed["email"], listed["scope"], listed["revoked"]) == (ADA, "read", False)
     assert token not in told("token", "list")
@@ -490,7 +513,7 @@ def test_makes_a_checkpoint_to_keep_elsewhere_and_compares_it(kept: House, bare:
     made = told("ledger", "verify", "--checkpoint")
     assert "A checkpoint of entry" in made
     (bare / "elsewhere").write_text(made.splitlines()[-1])
-    assert "It fits all 1 checkpoints." in told("ledger", "verify")
+    assert "It fits the one checkpoint there is." in told("ledger", "verify")
     assert json.loads(told("ledger", "verify", "--json", "--against", "elsewhere"))["checkpoints"] == 2
     (bare / "elsewhere").write_text("{}\n")
     assert "no checkpoint that can be read" in refused("ledger", "verify", "--against", "elsewhere")
@@ -549,7 +572,7 @@ def test_erases_every_letter_of_an_address(kept: House) -> None:
     kept.approve(later)
     before = kept.contents()
     assert run("erase", address).exit_code == 2, "where there is no terminal it needs --yes"
-    assert "cannot be an e-mail address" in refused("erase", "rhododendron", "--yes")
+    assert refused("erase", "rhododendron", "--yes") == "This cannot be an e-mail address. Nothing was changed."
     assert "No letter came with this address" in told("erase", "other@reader.example", "--yes")
     assert kept.contents() == before
     result = told("erase", address, "--yes")
@@ -647,7 +670,9 @@ def test_exports_what_is_kept_about_an_address(kept: House, bare: Path) -> None:
     assert json.loads(file.read_text())["letters"] == whole["letters"]
     assert "cannot be written" in refused("export", "rhododendron@reader.example", "--output", str(file))
     assert "Nothing is kept" in refused("export", "other@reader.example")
-    assert "cannot be an e-mail address" in refused("export", "rhododendron")
+    other = ("export", "rhododendron", "--output", str(bare / "other.json"))
+    assert refused(*other) == "This cannot be an e-mail address. Nothing was written."
+    assert not (bare / "other.json").exists()
     assert kept.contents() == before
 
 

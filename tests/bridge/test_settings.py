@@ -11,6 +11,7 @@ from sqlalchemy import make_url
 
 from bridge import settings
 from bridge.settings import Settings, SettingsRefused
+from moderation import appeals
 
 KEY = "Zk7-Vq2_hR9wXe4-Ty8_mNb3LpGd6JsFa1CuHi5oKx0QrMzW"
 
@@ -56,6 +57,22 @@ def test_reads_another_file_where_one_is_named(monkeypatch: pytest.MonkeyPatch, 
     assert settings.load(Settings).port == 8003
 
 
+@pytest.mark.parametrize("named", ["nope", ".", "x" * 300])
+def test_refuses_a_file_of_settings_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str
+) -> None:
+    (tmp_path / ".env").write_text("PORT=8001\n")
+    told = refusal(monkeypatch, "EMERITUS_ENV_FILE", named)
+    assert told == f"EMERITUS_ENV_FILE: there is no file {named} that can be read."
+
+
+def test_takes_a_file_without_settings_or_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert settings.load(Settings).port == 8000
+    (tmp_path / ".env").write_text("PORT=8001\n")
+    monkeypatch.setenv("EMERITUS_ENV_FILE", os.devnull)
+    assert settings.load(Settings).port == 8000
+
+
 def test_takes_an_empty_variable_for_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SITE_URL", "")
     monkeypatch.setenv("SECRET_KEY", "")
@@ -96,6 +113,9 @@ def test_knows_two_databases_by_their_usual_addresses(
         ("TRUSTED_PROXIES", "-1", "greater than or equal to 0"),
         ("VETO_QUORUM", "0", "1 or 2"),
         ("VETO_LAPSE", "0", "greater than or equal to 1"),
+        ("KEEP_REJECTED", "-1", "greater than or equal to 0"),
+        ("KEEP_REJECTED", "1", "must be 0, for never, or 20 and more"),
+        ("KEEP_REJECTED", "19", "must be 0, for never, or 20 and more"),
         ("SECRET_KEY", KEY[:31], "too short or a sample"),
         ("SECRET_KEY", "changeme-changeme-changeme-changeme", "too short or a sample"),
         ("SECRET_KEY", "please-change-this-before-you-serve", "too short or a sample"),
@@ -112,6 +132,17 @@ def test_refuses_in_one_sentence_that_names_the_setting_and_not_its_value(
     assert told in sentence
     assert sentence.count("\n") == 0
     assert value not in sentence.removesuffix("such as https://letters.example.org.").split()
+
+
+def test_keeps_rejected_letters_for_ever_or_as_long_as_their_authors_may_appeal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for days in (0, appeals.WITHIN.days):
+        monkeypatch.setenv("KEEP_REJECTED", str(days))
+        assert settings.load(Settings).keep_rejected == days
+    assert f"0, for never, or {appeals.WITHIN.days} and" in refusal(
+        monkeypatch, "KEEP_REJECTED", str(appeals.WITHIN.days - 1)
+    )
 
 
 def test_drops_a_slash_behind_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +175,29 @@ def test_serves_with_no_key_that_is_not_one(tmp_path: Path, held: str) -> None:
     (tmp_path / "data" / "secret.key").write_text(held)
     with pytest.raises(SettingsRefused, match="holds no key"):
         _ = settings.load(Settings).key
+
+
+@pytest.mark.parametrize("data", ["a-file", "a-file/data", "/proc/nope", "x" * 300])
+def test_says_which_folder_cannot_be_the_data_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: str
+) -> None:
+    (tmp_path / "a-file").touch()
+    monkeypatch.setenv("EMERITUS_DATA", data)
+    told = rf"^EMERITUS_DATA: {tmp_path / data} cannot be the data folder \([^()]+\); set it to another\.$"
+    for needed in (lambda given: given.key, Settings.make_data):
+        with pytest.raises(SettingsRefused, match=told) as refused:
+            needed(settings.load(Settings))
+        assert "File exists" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("data", "why"), [("a-file", "Not a directory"), ("x" * 300, "File name too long")])
+def test_looks_for_valkey_in_no_folder_that_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: str, why: str
+) -> None:
+    (tmp_path / "a-file").touch()
+    monkeypatch.setenv("EMERITUS_DATA", data)
+    with pytest.raises(SettingsRefused, match=rf"cannot be the data folder \({why}\)"):
+        _ = settings.load(Settings).redis
 
 
 def test_gives_processes_that_start_at_once_one_key(tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ def test_adds_nothing_twice(here: Workshop, tmp_path: Path) -> None:
 
 def test_changes_nothing_when_it_only_looks(here: Workshop, feed: Path) -> None:
     result = run(feed, "--voice", NAME, "--dry-run")
-    assert "added          On two: would be /essays/on-two" in result.output
+    assert "would add      On two: /essays/on-two (" in result.output
+    assert "added  " not in result.output
     assert waiting(here) == []
 
 

@@ -120,6 +120,14 @@ def test_says_that_the_api_cannot_be_reached(sqlite_url: str, tmp_path: Path, va
 
 
 @pytest.mark.usefixtures("workshop")
+def test_says_that_no_limit_holds(sqlite_url: str, tmp_path: Path, valkey_url: str) -> None:
+    assert "limits" not in examined(sqlite_url, tmp_path, redis_url=valkey_url, rate_limits="on")
+    found = examined(sqlite_url, tmp_path, redis_url=valkey_url, rate_limits="off")["limits"]
+    assert found.state == "note"
+    assert "RATE_LIMITS=off" in found.told
+
+
+@pytest.mark.usefixtures("workshop")
 def test_goes_on_where_redis_is_gone(sqlite_url: str, tmp_path: Path) -> None:
     found = examined(sqlite_url, tmp_path, redis_url=f"unix://{tmp_path}/nobody.sock")
     assert found["Redis"].state == "broken"

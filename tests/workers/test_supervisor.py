@@ -450,6 +450,8 @@ def test_refuses_a_data_folder_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(supervisor.DataFolderReadOnly, match="Not a directory"):
         supervisor.writable(tmp_path / "file" / "data")
+    with pytest.raises(supervisor.DataFolderReadOnly, match="it is no folder"):
+        supervisor.writable(tmp_path / "file")
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that even root cannot write to")

@@ -52,6 +52,14 @@ def test_refuses_an_essay_without_an_address_of_its_own(house: House, body: str,
     assert house.contents() == before
 
 
+@pytest.mark.parametrize("body", ["# On sleep", "# On sleep\n\n \u00a0\u200b\n"])
+def test_refuses_an_essay_without_a_text(house: House, body: str) -> None:
+    before = house.contents()
+    with pytest.raises(EssayRefused, match="no text"):
+        add(house, body)
+    assert house.contents() == before
+
+
 def test_refuses_an_essay_without_a_title(house: House) -> None:
     with pytest.raises(words.NoTitle):
         add(house, "No title.")

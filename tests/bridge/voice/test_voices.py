@@ -329,6 +329,9 @@ def test_refuses_what_cannot_be_read(field: str, written: str) -> None:
     [
         ("On Rest", "on-rest"),
         ("  Crème brûlée: why? ", "creme-brulee-why"),
+        ("The prompter's box", "the-prompters-box"),
+        ("The prompter\u2019s box", "the-prompters-box"),
+        ("rock 'n' roll", "rock-n-roll"),
         ("--", ""),
         ("a" * 79 + " bc", "a" * 79),
         ("../../etc/passwd", "etc-passwd"),
