@@ -63,22 +63,24 @@ def preview() -> str:
 
 def embed_preview(slug: str) -> str:
     """The same for the form in a frame."""
-    return _said(f"/essays/{quote(slug)}/embed/preview")
+    return _framed(f"/essays/{quote(slug)}/embed/preview")
 
 
 def embed(slug: str, page: int = 1, anchor: str = "") -> str:
     """An essay's correspondence alone, for a frame."""
-    return _said(f"/essays/{quote(slug)}/embed", anchor, page=str(page) if page > 1 else None)
+    return _framed(f"/essays/{quote(slug)}/embed", anchor, page=str(page) if page > 1 else None)
 
 
 def embed_send(slug: str) -> str:
     """Where the form in a frame posts to."""
-    return _said(f"/essays/{quote(slug)}/embed/comments")
+    return _framed(f"/essays/{quote(slug)}/embed/comments")
 
 
 def embed_write(slug: str, *, answering: str | None = None, about: int | None = None) -> str:
     """The form for a letter on a page of its own, in a frame."""
-    return _said(f"/essays/{quote(slug)}/embed/write", answering=answering, about=None if about is None else str(about))
+    return _framed(
+        f"/essays/{quote(slug)}/embed/write", answering=answering, about=None if about is None else str(about)
+    )
 
 
 def embed_form_token(slug: str) -> str:
@@ -88,7 +90,7 @@ def embed_form_token(slug: str) -> str:
 
 def embed_sent(slug: str, token: str) -> str:
     """What a frame shows once a letter was sent from it; *token* is that of the author's page."""
-    return _said(f"/essays/{quote(slug)}/embed/sent/{quote(token)}")
+    return _framed(f"/essays/{quote(slug)}/embed/sent/{quote(token)}")
 
 
 def mine(slug: str) -> str:
@@ -98,7 +100,7 @@ def mine(slug: str) -> str:
 
 def embed_mine(slug: str) -> str:
     """Where the module in a frame asks for them, by their keys."""
-    return _said(f"/essays/{quote(slug)}/embed/mine")
+    return _framed(f"/essays/{quote(slug)}/embed/mine")
 
 
 def comment(public_id: str) -> str:
@@ -204,6 +206,11 @@ def webmention() -> str:
 def desk() -> str:
     """The moderators' pages."""
     return "/desk/"
+
+
+def _framed(path: str, anchor: str = "", **query: str | None) -> str:
+    """Return an address within a frame. It always names the language: that is the page's around it, no browser's."""
+    return _said(path, anchor, **query, lang=tongue().code)
 
 
 def _said(path: str, anchor: str = "", **query: str | None) -> str:

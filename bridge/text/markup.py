@@ -27,7 +27,7 @@ from markupsafe import Markup
 
 Kind = Literal["comment", "reply", "essay"]
 
-RULES = 1
+RULES = 2
 """Raised with every change below that changes what is shown."""
 
 PIPELINE = "-".join(
@@ -236,6 +236,10 @@ class _AsShown(RendererHTML):
 
     # The four of them begin and end at the same level, so that each tag left out takes its partner with it.
     em_close = strong_open = strong_close = em_open
+
+    def softbreak(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
+        # Letters have lines: verses, addresses, a name under them. Essays are written with lines of any length.
+        return "\n" if env["kind"] == "essay" else self.hardbreak(tokens, idx, options, env)
 
     def list_item_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         return self.renderToken(tokens, idx, options, env) + escapeHtml(tokens[idx].meta.get("number", ""))

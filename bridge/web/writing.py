@@ -174,7 +174,7 @@ def _create_comment(slug: str, *, framed: bool) -> ResponseReturnValue:
     try:
         if key is None or "preview" in request.form:
             arriving.take(admission.READ_OVER)
-            return _preview(slug, letter, given=key, framed=framed, too_old=key is None and given != "")
+            return _preview(slug, letter, given=key, framed=framed, too_old=key is None and _is_ours(slug, given))
         receipt = arriving.receive(
             slug,
             letter,
@@ -343,6 +343,10 @@ def _key_of(slug: str, token: str) -> tuple[str, datetime | None] | None:
     if base.now() - _moment(issued) >= FORM_TOKEN_LIFE:
         return None
     return key, None if begun == "-" else _moment(begun)
+
+
+def _is_ours(slug: str, token: str) -> bool:
+    return (site().keys.opened(FORM_TOKEN, token) or "").startswith(f"{slug} ")
 
 
 def _moment(seconds: str) -> datetime:

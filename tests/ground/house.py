@@ -276,8 +276,9 @@ def tree(page: TestResponse | str) -> Element:
 
 
 def form(page: TestResponse, ending: str) -> Form:
-    """Return the form of *page* whose action ends so."""
-    (found,) = [each for each in tree(page).iter("form") if each.get("action", "").endswith(ending)]
+    """Return the form of *page* whose action ends so, or so before its query."""
+    forms = [(each.get("action", ""), each) for each in tree(page).iter("form")]
+    (found,) = [each for action, each in forms if action.endswith(ending) or action.partition("?")[0].endswith(ending)]
     return Form(found)
 
 

@@ -53,7 +53,7 @@ class Visit:
         self.context.set_default_timeout(1000 * PATIENCE)
         self.context.on("console", self._console)
         self.context.on("dialog", self._dialog)
-        self.context.on("weberror", lambda error: self.wrongs.append(f"error: {error.error}"))
+        self.context.on("weberror", lambda error: self.wrongs.append(f"error: {error.error.stack or error.error}"))
         self.context.on("request", self._request)
         # Nothing of another host is let out, whatever asks for it.
         self.context.route(lambda url: not self._ours(url), _stop)

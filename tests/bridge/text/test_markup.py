@@ -188,6 +188,15 @@ def test_has_headings_in_essays_alone() -> None:
     assert markup.render("#", "essay") == "<p></p>\n"
 
 
+@pytest.mark.parametrize("kind", ["comment", "reply"])
+def test_keeps_the_lines_of_letters_and_answers_and_joins_those_of_essays(kind: markup.Kind) -> None:
+    body = "Roses are red\nviolets are blue\n\n> Yours,\n> Ann"
+    assert markup.render(body, kind) == (
+        "<p>Roses are red<br>\nviolets are blue</p>\n<blockquote>\n<p>Yours,<br>\nAnn</p>\n</blockquote>\n"
+    )
+    assert markup.render(body, "essay").startswith("<p>Roses are red\nviolets are blue</p>")
+
+
 def test_shows_the_marks_that_are_supported() -> None:
     body = "*a* **b** `c`\n\n> d\n\n- e\n- f\n\n3. g\n\n***\n\n    h\n\ni\\\nj"
     assert markup.render(body, "comment") == (

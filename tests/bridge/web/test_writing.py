@@ -200,6 +200,7 @@ def test_shows_a_letter_once_more_that_comes_without_a_token_of_ours(
 ) -> None:
     again = client.post(SENDS[0], data=LETTER | {"token": token})
     assert (again.status_code, field(again, "body")) == (200, LETTER["body"])
+    assert "more than a day" not in text(again)
     assert waiting_bodies(house) == []
     assert form(again, "/comments").submit(client).status_code == 303
 
@@ -209,7 +210,8 @@ def test_shows_a_letter_once_more_whose_token_is_too_old_or_another_essays(
 ) -> None:
     house.essay("another")
     token, other = fresh(client), fresh(client, "/essays/another")
-    assert client.post(SENDS[0], data=LETTER | {"token": other}).status_code == 200
+    elsewhere = client.post(SENDS[0], data=LETTER | {"token": other})
+    assert (elsewhere.status_code, "more than a day" in text(elsewhere)) == (200, False)
     later = base.now() + writing.FORM_TOKEN_LIFE + timedelta(seconds=1)
     monkeypatch.setattr(base, "now", lambda: later)
     again = client.post(SENDS[0], data=LETTER | {"token": token, "email": "ada@example.org"})
@@ -501,7 +503,7 @@ def test_reads_no_cookie_in_the_frame(house: House, client: FlaskClient) -> None
 def test_keeps_every_form_of_the_frame_within_it(client: FlaskClient) -> None:
     for page in (client.get(FORMS[1]), client.post(SENDS[1], data=LETTER), client.post(SENDS[1], data={"body": ""})):
         (found,) = tree(page).iter("form")
-        assert found.get("action") == f"{ESSAY}/embed/comments"
+        assert found.get("action") == f"{ESSAY}/embed/comments?lang=en"
         assert found.get("target") == "_self"
 
 
@@ -522,7 +524,21 @@ def test_lets_only_what_is_under_the_frames_address_be_framed(app: Flask) -> Non
 
 @pytest.mark.parametrize(("at", "leads"), list(zip(SENDS, FORMS, strict=True)))
 def test_leads_whoever_loads_the_forms_address_to_the_form(client: FlaskClient, at: str, leads: str) -> None:
-    assert client.get(at).location == leads
+    assert client.get(at).location.partition("?")[0] == leads
+
+
+def test_speaks_in_a_frame_as_the_page_around_it_whatever_the_browser_prefers(
+    house: House, client: FlaskClient
+) -> None:
+    browser = {"Accept-Language": "de"}
+    begun = client.get(f"{FORMS[1]}?lang=en", headers=browser)
+    blank = form(begun, "/comments")
+    shown = client.post(blank.action, data=LETTER, headers=browser)
+    assert "Read your letter over" in text(shown)
+    filled = form(shown, "/comments")
+    sent = filled.submit(client, headers=browser)
+    assert "Your letter arrived" in text(client.get(sent.location, headers=browser))
+    assert [each.language for each in comment_rows(house)] == ["en"]
 
 
 # Who may read what
