@@ -6,6 +6,7 @@ import { help, listen } from "./keys.js";
 import { claim, letGo, showClaim, watcher } from "./reading.js";
 import { verdictsOf } from "./verdicts.js";
 
+const TOO_SOON = "A moment: this one has just appeared.";
 let main = document.getElementById("main");
 const said = made("p", "unseen");
 said.id = "said";
@@ -23,6 +24,7 @@ let watching = false;
 let looked = Date.now();
 let undoNext = false;
 let quiet = null;
+let settles = null;
 
 const seconds = (name) => Number(main.dataset[name]);
 const heardKeys = () => main.dataset.shortcuts === "on";
@@ -293,11 +295,19 @@ function mayJudge() {
     quietly(main.querySelector("[data-decided]").textContent);
     return false;
   }
-  if (Date.now() - card.shownAt < seconds("settle") * 1000) {
-    quietly("A moment: this one has just appeared.");
+  const left = card.shownAt + seconds("settle") * 1000 - Date.now();
+  if (left > 0) {
+    quietly(TOO_SOON);
+    clearTimeout(settles);
+    settles = setTimeout(sayItHasSettled, left, card);
     return false;
   }
   return true;
+}
+
+/** Tell whoever judged too soon that what they pressed was not taken, and is taken now. */
+function sayItHasSettled(at) {
+  if (at === card && said.textContent === TOO_SOON) quietly("Now it takes a verdict: press again.");
 }
 
 /** Open the form that asks why, or close it again. */

@@ -37,6 +37,7 @@ function enhance(form) {
     count(body);
     show();
     if (body.value !== "") fetchToken(form);
+    form.querySelector("[data-kept]")?.toggleAttribute("hidden", draft === null || body.value.trim() === "");
   };
   const show = preview(form);
 
@@ -45,7 +46,6 @@ function enhance(form) {
     if (form.dataset.anew !== undefined) forgetOnTheirWay();
     sending(null);
     drafts();
-    form.querySelector("[data-kept]")?.removeAttribute("hidden");
   } else {
     show();
   }

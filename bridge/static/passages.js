@@ -2,7 +2,7 @@
 
 const SETTLES = 150;
 
-/** Offer whoever selects words within one block of the essay to write about them. */
+/** Offer whoever selects words of the essay to write about them, as far as they stand in one block. */
 export function letThemChoose(says) {
   const form = document.querySelector("form.write:has([data-quoting])");
   const essay = document.querySelector(".essay > .words:has(> .block)");
@@ -56,19 +56,18 @@ export function letThemChoose(says) {
   });
 }
 
-/** Return the selected words of the essay, if they stand in one block: as the site compares them, and where. */
+/** Return what is selected of the first block that is: its words as the site compares them, and where; else null. */
 function chosenIn(essay) {
   const selection = getSelection();
   if (selection === null || selection.isCollapsed || selection.rangeCount === 0) return null;
   const range = selection.getRangeAt(0);
-  if (!range.intersectsNode(essay)) return null;
-  const found = [];
+  if (!essay.contains(range.startContainer)) return null;
   for (const block of essay.querySelectorAll(":scope > .block")) {
     const within = clipped(range, block.firstElementChild);
     const words = within?.toString().replace(/\s+/g, " ").trim() ?? "";
-    if (words !== "") found.push({ block, words });
+    if (words !== "") return { block, words };
   }
-  return found.length === 1 && essay.contains(range.startContainer) ? found[0] : null;
+  return null;
 }
 
 function clipped(range, element) {

@@ -19,7 +19,7 @@ from bridge.essay import essays, thread
 from bridge.letter import admission, comments, reports
 from bridge.mail import links
 from bridge.text import language, passages, words
-from bridge.text.language import N_
+from bridge.text.language import N_, gettext
 from bridge.voice import voices
 from bridge.web.access import may_be_framed, site
 from moderation import errors
@@ -124,9 +124,12 @@ def _handler(status: int) -> Any:
 def _answer(status: int, sentence: str, refused: Exception) -> ResponseReturnValue:
     if not request.path.startswith("/api/"):
         said = language.worded(refused, sentence)
-        framed = request.endpoint is not None and may_be_framed(current_app, request.endpoint)
-        page = render_template("refused.html", status=status, sentence=said, refused=refused, framed=framed, others=[])
-        return page, status
+        if request.endpoint is not None and may_be_framed(current_app, request.endpoint):
+            if status == 404 and isinstance(refused, essays.NoSuchEssay):
+                # A frame may stand on its page before the essay is approved: what is missing there is the letters.
+                said = gettext("No letter is posted yet.")
+            return render_template("refused_in_a_frame.html", sentence=said), status
+        return render_template("refused.html", status=status, sentence=said, refused=refused, others=[]), status
     more: dict[str, Any] = {}
     field = refused.field if isinstance(refused, words.WordsRefused) else _FIELD.get(type(refused))
     if field is not None:

@@ -282,8 +282,25 @@ def test_takes_no_verdict_on_a_card_that_has_just_appeared(house: House, at_desk
         expect(page.locator(".strip")).to_have_count(0)
         expect(page.locator("#rejection")).to_be_hidden()
     page.clock.run_for(1000)
+    for told in (page.locator("[data-quietly]"), page.locator("#said")):
+        expect(told).to_have_text("Now it takes a verdict: press again.")
     page.keyboard.press("a")
     opened(page, "Letter number 1.")
+
+
+def test_says_of_no_other_card_that_it_takes_a_verdict(house: House, at_desk: Callable[..., Visit]) -> None:
+    letters(house, 2)
+    page = at_desk().page
+    opened(page, "Letter number 1.")
+    page.clock.pause_at(page.evaluate("Date.now()") + 60_000)
+    page.keyboard.press("j")
+    opened(page, "Letter number 2.")
+    page.keyboard.press("a")
+    expect(page.locator("#said")).to_contain_text("has just appeared")
+    page.keyboard.press("k")
+    opened(page, "Letter number 1.")
+    page.clock.run_for(1000)
+    expect(page.locator("[data-quietly]")).to_be_hidden()
 
 
 def test_approves_by_key_only_once_the_end_was_on_the_screen(house: House, at_desk: Callable[..., Visit]) -> None:

@@ -216,7 +216,7 @@ def test_goes_to_the_form_at_once_for_who_wants_nothing_to_move(
     reader.page.emulate_media(reduced_motion=wanted)
     reader.page.add_init_script(SCROLLED)
     page = reader.go(ESSAY)
-    expect(page.locator("[data-kept]")).to_be_visible()
+    expect(page.locator("[data-count][data-first]")).to_be_visible()
     page.evaluate("getSelection().selectAllChildren(document.querySelector('#b0 p, #b0 > *'))")
     page.get_by_role("button", name="Write about this passage").click()
     wait_until(page, f"scrolled.at(-1) === '{how}'")

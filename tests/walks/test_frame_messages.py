@@ -139,7 +139,7 @@ class Scene:
             self.page.evaluate("address => { window.theirs = open(address) }", f"{self.web.stranger}/stranger")
         self.window = opened.value
         # With its modules at work and as high as its page, it says nothing more by itself.
-        expect(self.page.frame_locator("#emeritus iframe").locator("[data-kept]")).to_be_visible()
+        expect(self.page.frame_locator("#emeritus iframe").locator("[data-count][data-first]")).to_be_visible()
         high = self.ours.evaluate("Math.ceil(document.documentElement.getBoundingClientRect().height)")
         wait_until(self.page, f"document.querySelector('#emeritus iframe').offsetHeight === {high}")
 

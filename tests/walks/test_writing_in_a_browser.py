@@ -96,8 +96,21 @@ def test_keeps_a_draft_in_the_browser_until_it_is_sent(reader: Visit, house: Hou
     assert waiting(house) == ["Not yet finished."]
     page.wait_for_load_state()  # The page that says so has run its module by then.
     page = reader.go(ESSAY)
-    expect(page.locator("[data-kept]")).to_be_visible()
+    expect(page.locator("[data-count][data-first]")).to_be_visible()
     expect(page.locator("#body")).to_have_value("")
+
+
+def test_says_that_words_are_kept_only_once_there_are_some(reader: Visit) -> None:
+    page = reader.go(ESSAY)
+    kept = page.locator("[data-kept]")
+    expect(page.locator("[data-count][data-first]")).to_be_visible()
+    expect(kept).to_be_hidden()
+    page.locator("#body").fill("Words.")
+    expect(kept).to_be_visible()
+    page.reload()
+    expect(kept).to_be_visible()
+    page.locator("#body").fill(" ")
+    expect(kept).to_be_hidden()
 
 
 def test_keeps_a_draft_through_a_preview_and_a_refusal(reader: Visit, house: House) -> None:
@@ -128,7 +141,7 @@ def test_takes_up_the_draft_of_a_tab_that_was_closed(reader: Visit) -> None:
     closing = another_tab(reader)
     write(closing, "Left behind.")
     beside = another_tab(reader)
-    expect(beside.locator("[data-kept]")).to_be_visible()
+    expect(beside.locator("[data-count][data-first]")).to_be_visible()
     expect(beside.locator("#body")).to_have_value("")
     closing.close()
     expect(another_tab(reader).locator("#body")).to_have_value("Left behind.")

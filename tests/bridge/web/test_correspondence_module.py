@@ -93,6 +93,19 @@ def test_lets_a_reader_write_about_selected_words(visitor: Visit) -> None:
     assert page.locator("[name=passage_block]").input_value() == "0"
 
 
+def test_offers_what_is_selected_of_the_first_of_several_paragraphs(visitor: Visit, house: House) -> None:
+    house.essay("three", "# Three\n\nThe first one.\n\nThe second one.\n\nThe third one.")
+    page = visitor.go("/essays/three")
+    page.evaluate(
+        "getSelection().setBaseAndExtent(document.querySelector('#b2 > p').firstChild, 9,"
+        " document.querySelector('#b0 > p').firstChild, 4)"
+    )
+    button = page.locator("#b0").get_by_role("button", name="Write about this passage")
+    button.click()
+    expect(page.locator("[data-quoted]")).to_have_text("first one.")
+    assert page.locator("[name=passage_block]").input_value() == "0"
+
+
 def test_reaches_the_offer_with_the_keyboard(visitor: Visit) -> None:
     page = visitor.go(ESSAY)
     page.locator("#b0 em").dblclick()

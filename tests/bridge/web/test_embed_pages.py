@@ -5,12 +5,13 @@ import re
 
 import pytest
 from flask.testing import FlaskClient
-from ground.house import SLUG, House, site_over
+from ground.house import SLUG, House, site_over, text, tree
 
 from bridge.app import create_app
-from bridge.essay import embedding
+from bridge.essay import embedding, essays
 from bridge.letter import comments
 from bridge.page.assets import FOLDER
+from moderation import gate
 
 ROOT_TOKENS = re.compile(r"--[a-z-]+: #[0-9a-f]{6};")
 FORM = "application/x-www-form-urlencoded"
@@ -69,6 +70,35 @@ def test_tells_a_refusal_in_the_frame_that_it_was_asked_in(house: House, client:
     assert '<base target="_blank">' in response.text
     assert "frame-ancestors https://a.example;" in response.headers["Content-Security-Policy"]
     assert "<base" not in client.post(f"/essays/{SLUG}/comments", data=b"author=%ff", content_type=FORM).text
+
+
+@pytest.mark.parametrize(("language", "told"), [("en", "No letter is posted yet."), ("de", "Noch ist kein Brief")])
+@pytest.mark.parametrize("slug", ["unknown", "waiting"])
+def test_tells_in_one_sentence_that_an_essay_is_not_there(house: House, slug: str, language: str, told: str) -> None:
+    house.essay("waiting", released=False)
+    client = create_app(
+        site_over(house.site.database, house.site.settings.data, embed_parents="https://a.example")
+    ).test_client()
+    for path in (f"/essays/{slug}/embed", f"/essays/{slug}/embed/write"):
+        response = client.get(f"{path}?lang={language}")
+        assert response.status_code == 404
+        assert "frame-ancestors https://a.example;" in response.headers["Content-Security-Policy"]
+        (said,) = tree(response).iter("body")
+        assert text(response).count(told) == 1
+        assert [each.tag for each in said.iter()] == ["body", "main", "p"]
+        assert "404" not in text(response)
+    assert "Not found" in text(client.get(f"/essays/{slug}"))
+
+
+def test_tells_in_one_sentence_what_else_is_refused(house: House, client: FlaskClient) -> None:
+    unknown = client.get(f"/essays/{SLUG}/embed?page=9")
+    assert (unknown.status_code, text(unknown)) == (404, "Emeritus There is nothing posted at this address.")
+    with house.site.database.sessions.begin() as session:
+        gate.withdraw(session, essays.published(session, SLUG).essay.submission_id, by="operator")
+    gone = client.get(f"/essays/{SLUG}/embed/write")
+    assert gone.status_code == 410
+    assert "An essay stood here." in text(gone)
+    assert [each.tag for body in tree(gone).iter("body") for each in body.iter()] == ["body", "main", "p"]
 
 
 def test_marks_the_frame_for_people_and_keeps_it_out_of_indexes(house: House, client: FlaskClient) -> None:

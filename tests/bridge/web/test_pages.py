@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 import pytest
 from flask import Flask
@@ -206,6 +207,14 @@ def test_tells_an_author_how_their_letter_stands(
         assert hidden not in text(page)
 
 
+def test_dates_each_step_that_is_done(house: House, client: FlaskClient) -> None:
+    steps = [each for each in tree(client.get(f"/letters/{posted(house)}")).iter("li") if each.get("class") == "done"]
+    assert len(steps) == 4
+    for step in steps:
+        (at,) = step.iter("time")
+        assert datetime.fromisoformat(at.get("datetime", "")) <= base.now()
+
+
 def test_says_how_long_each_step_usually_takes_or_that_it_cannot_say(
     house: House, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +238,8 @@ def test_says_how_the_authors_address_stands(
     page = client.get(f"/letters/{sent.token}")
     assert told in text(page)
     assert "ada@example.org" not in page.text
+    comments.take_back(house.site, sent.public_id)
+    assert told not in text(client.get(f"/letters/{sent.token}"))
 
 
 def test_opens_an_authors_page_on_another_device_and_keeps_it_out_of_indexes(house: House, app: Flask) -> None:

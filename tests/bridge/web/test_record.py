@@ -280,6 +280,8 @@ def test_shows_readers_the_numbers(house: House, client: FlaskClient) -> None:
     assert rows[1][1:3] == ["1", "1 (spam 1)"]
     (drawn,) = [each for each in tree(page).iter() if each.tag.endswith("svg") and each.get("role")]
     assert "1 asked, 1 answered, 0 declined" in "".join(drawn.itertext())
+    named = [each.text for each in drawn if each.tag.endswith("text") and each.get("text-anchor")]
+    assert transparency.chart([], now()).names[-1][1] in named
     assert "/transparency" in links(client.get("/"))
     assert "/transparency" in links(client.get("/about"))
 
