@@ -172,7 +172,8 @@ def test_writes_to_addresses_beyond_ascii_where_the_server_can(workshop: Worksho
 
 KILLED = """
 import os, sys
-from bridge import outbox, settings
+from bridge import settings
+from bridge.mail import outbox
 from bridge.site import open_site
 from workers import posting
 from workers.settings import WorkerSettings

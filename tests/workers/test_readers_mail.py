@@ -120,7 +120,8 @@ def test_gives_up_what_was_in_hand_when_it_became_moot(told: Workshop) -> None:
 
 KILLED = """
 import os, sys
-from bridge import outbox, settings
+from bridge import settings
+from bridge.mail import outbox
 from bridge.site import open_site
 from workers import posting
 from workers.settings import WorkerSettings
