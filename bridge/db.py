@@ -290,6 +290,7 @@ def _postgresql_plain(url: str) -> Engine:
         with raw.cursor() as cursor:
             role = cursor.execute("SELECT current_user").fetchone()[0]
         if role != APP_ROLE:
+            raw.close()  # The pool closes only what it has taken.
             raise WrongRole(role)
 
     return engine
