@@ -21,6 +21,7 @@ from bridge.voice import budgets, prompt
 from bridge.voice.budgets import BudgetSpent
 from bridge.voice.model import (
     Answer,
+    LargerThanAMinute,
     Model,
     ModelBusy,
     Origin,
@@ -239,6 +240,9 @@ async def call(table: Table, sent: Prompt) -> tuple[Answer, float]:
             sent.request, api_version=table.sitting.api_version, extra_body=table.sitting.extra_body
         )
     except ModelBusy as busy:
+        if busy.never_lets_in(expected):
+            await table.pace.learn(busy.limits, expected=expected)
+            raise LargerThanAMinute(busy) from None
         await table.pace.slow_down(busy.seconds, busy.limits, expected=expected)
         raise
     except Trouble as trouble:

@@ -144,6 +144,8 @@ NO_CHOICE = "The voice did not say which letters it chooses."
 """What moderators are told where an answer to a choice is none."""
 CHOSE_IN_VAIN = "The voice chose among letters where it was asked to answer one."
 SAID_NOTHING = "The voice said nothing."
+_NEARLY_ALL = 0.95
+"""Of a limit a minute: what is left of it where it binds nobody."""
 MOST_COUNTED = 10_000_000
 """More tokens than any call can have: a greater number is none."""
 
@@ -187,6 +189,15 @@ class ModelBusy(Trouble):
         super().__init__(why, error=error)
         self.seconds = seconds
 
+    def never_lets_in(self, tokens: int) -> bool:
+        """Say whether a request of so many *tokens* was refused though nothing else had been used of the minute.
+
+        It is larger than a minute then, and would be refused for ever.
+        """
+        whole = [each for each in self.limits.values() if each.remaining >= _NEARLY_ALL * each.limit]
+        input_limits = [each.limit for name, each in self.limits.items() if name in {"tokens", "input-tokens"}]
+        return bool(input_limits) and len(whole) == len(self.limits) and tokens > min(input_limits)
+
 
 class VoiceBlocked(Trouble):
     """Nothing will be answered until a person acts: the key, the bill, access to a retired model."""
@@ -198,6 +209,20 @@ class RequestRefused(Trouble):
     def __init__(self, why: str, *, error: str = "", too_long: bool = False) -> None:
         super().__init__(why, error=error)
         self.too_long = too_long
+
+
+class LargerThanAMinute(RequestRefused):
+    """The request has more tokens than the API ever takes from this key in a minute; *busy* is how it said so."""
+
+    def __init__(self, busy: ModelBusy) -> None:
+        super().__init__(
+            "The thread is longer than what the API takes from this key in a minute.", error=busy.error, too_long=True
+        )
+        self.status = busy.status
+        self.error_type = busy.error_type
+        self.error_code = busy.error_code
+        self.request_id = busy.request_id
+        self.limits = busy.limits
 
 
 class Unreadable(PassingTrouble):

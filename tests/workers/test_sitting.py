@@ -37,7 +37,7 @@ from bridge.desk import takedowns
 from bridge.letter import erasure
 from bridge.records import Comment, Generation, ReplyRequest, RequestState, Voice
 from bridge.voice import budgets
-from bridge.voice.model import ModelBusy, PassingTrouble, RequestRefused, Trouble, Unreadable, VoiceBlocked
+from bridge.voice.model import Allowance, ModelBusy, PassingTrouble, RequestRefused, Trouble, Unreadable, VoiceBlocked
 from moderation import moderators
 from moderation.queue import awaiting_review
 from moderation.release import released
@@ -331,6 +331,45 @@ def test_gives_a_shortened_request_its_other_tries_too(workshop: Workshop) -> No
     too_long = RequestRefused("The thread is too long to send.", too_long=True)
     workshop.sit(ScriptedModel(too_long, message("I dr", stop="max_tokens"), GOOD))
     assert workshop.reply_words(comment_id) == (NAME, "I dream of letters.")
+
+
+def refused_for_the_minute(limit: int, left: int, requests_left: int = 50) -> ModelBusy:
+    busy = ModelBusy("Waiting for the rate limit.", seconds=60, error="rate_limit_error")
+    busy.status, busy.request_id = 429, "req_busy"
+    busy.limits = {"input-tokens": Allowance(limit, left, 60), "requests": Allowance(50, requests_left, 60)}
+    return busy
+
+
+def test_shortens_and_then_fails_what_a_whole_minute_of_the_api_has_no_room_for(workshop: Workshop) -> None:
+    for n in range(4):
+        workshop.asked(f"Earlier {n}.", wants_reply=False)
+    comment_id = workshop.asked("Now?")
+    model = ScriptedModel(refused_for_the_minute(100, 100))
+    workshop.sit(model)
+    assert len(model.requests) == 2
+    assert len(json.dumps(model.requests[1])) < len(json.dumps(model.requests[0]))
+    request = workshop.request(comment_id)
+    why = "The thread is longer than what the API takes from this key in a minute."
+    assert (request.state, request.why) == ("failed", why)
+    assert workshop.voice().paused_at is None
+    assert [(made.status, made.request_id) for made in workshop.generations(comment_id)] == [(429, "req_busy")] * 2
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param(refused_for_the_minute(100, 20), id="others have used it"),
+        pytest.param(refused_for_the_minute(1_000_000, 1_000_000), id="it has room"),
+        pytest.param(refused_for_the_minute(100, 100, requests_left=0), id="the requests are used up"),
+        pytest.param(ModelBusy("Waiting for the rate limit.", seconds=60), id="nothing is told"),
+    ],
+)
+def test_waits_where_another_minute_may_have_room(workshop: Workshop, refused: ModelBusy) -> None:
+    comment_id = workshop.asked()
+    model = ScriptedModel(refused)
+    workshop.sit(model)
+    assert len(model.requests) == 1
+    assert (workshop.request(comment_id).state, workshop.request(comment_id).why) == ("waiting", refused.why)
 
 
 # Trouble
