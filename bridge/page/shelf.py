@@ -214,6 +214,7 @@ def _renew(session: Session, settings: Settings, found: Published, pages: Mappin
                         before, after = printing.printed_around(settings, of, surface)
                         whole = packing.joined(before, letters, after)
                         _keep(session, settings, found, key(surface, found.essay.slug, page, code), page, whole)
+            _forget_unspoken(session, settings, found, page)
     except (NotWhatWasReviewed, TemplateError) as wrong:
         # What is wrong with one letter, or with a template, must not stop a decision on another, nor an erasure.
         log.error("the pages of essay %s are not printed: %s", found.essay.id, type(wrong).__name__)  # noqa: TRY400
@@ -262,6 +263,15 @@ def _forget(session: Session, essay_id: int, pages: Iterable[int] | None = None)
     for stored in (StoredPage, StoredLetters):
         gone = delete(stored).where(stored.essay_id == essay_id)
         session.execute(gone if pages is None else gone.where(stored.page.in_(pages)))
+
+
+def _forget_unspoken(session: Session, settings: Settings, found: Published, page: int) -> None:
+    """Take a page off in languages that are spoken no more: nobody renews it there, and they may come back."""
+    spoken = [key(surface, found.essay.slug, page, code) for surface in SURFACES for code in settings.spoken]
+    of_page = (StoredPage.essay_id == found.essay.id, StoredPage.page == page)
+    session.execute(delete(StoredPage).where(*of_page, StoredPage.key.not_in(spoken)))
+    of_letters = (StoredLetters.essay_id == found.essay.id, StoredLetters.page == page)
+    session.execute(delete(StoredLetters).where(*of_letters, StoredLetters.language.not_in(settings.spoken)))
 
 
 def _found(session: Session, essay_id: int) -> Published | None:

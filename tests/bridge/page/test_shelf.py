@@ -4,6 +4,7 @@ import gzip
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -151,6 +152,25 @@ def test_keeps_no_word_of_a_letter_that_is_out_no_more(house: House, event: str)
     EVENTS[event](house)
     kept = [*stored(house).values(), *letters_of(house)]
     assert not [page for page in kept if "Canaryone" in page]
+
+
+@pytest.mark.parametrize("event", ["takes_back_a_letter", "erases_a_letter", "takes_a_letter_down"])
+def test_keeps_no_word_in_a_language_that_is_spoken_no_more(house: House, event: str) -> None:
+    house.exchange("Canaryone sings.", "Canarytwo answers.")
+    assert any("/de/" in key and "Canaryone" in page for key, page in stored(house).items())
+    english = house.site.settings.model_copy(update={"languages": "en"})
+    EVENTS[event](House(replace(house.site, settings=english), house.tokens))
+    kept = [*stored(house).values(), *letters_of(house)]
+    assert not [page for page in kept if "Canaryone" in page]
+
+
+def test_drops_the_pages_of_a_language_that_is_spoken_no_more(house: House) -> None:
+    house.exchange()
+    english = replace(house.site, settings=house.site.settings.model_copy(update={"languages": "en"}))
+    with english.database.reading_sessions() as session:
+        [essay_id] = shelf.out_of_date(session, english.settings)
+    shelf.bring_up_to_date(english, essay_id)
+    assert {key.split("/")[1] for key in stored(house) if not key.startswith("thread/")} == {"en"}
 
 
 def letters_of(house: House) -> list[str]:
