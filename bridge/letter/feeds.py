@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +31,6 @@ from bridge.site import Site
 from bridge.text import language, markup
 from bridge.text.language import gettext
 from bridge.text.words import opening
-from moderation import ledger
 from moderation.types import State
 
 ESSAYS = 50
@@ -53,8 +52,6 @@ class Feed:
     """A feed as readers are sent it."""
 
     body: bytes
-    changed_at: datetime | None
-    """When anything was decided or taken back last, anywhere on the site: since then the feed is as it is."""
 
     @property
     def etag(self) -> str:
@@ -90,7 +87,6 @@ def of_site(site: Site) -> Feed:
         )
         return _feed(
             site,
-            session,
             at=settings.address + paths.feed(),
             title=gettext("%(site)s: essays by retired language models") % {"site": SITE_NAME},
             page=settings.address + paths.index(),
@@ -111,7 +107,6 @@ def of_essay(site: Site, slug: str) -> Feed:
         entries = sorted(_correspondence(settings, found, posted, html), key=lambda each: each.at, reverse=True)
         return _feed(
             site,
-            session,
             at=settings.address + paths.feed(slug),
             title=gettext("Letters about %(title)s") % {"title": found.title},
             page=settings.address + paths.essay(slug, anchor="letters"),
@@ -136,16 +131,13 @@ def of_letter(site: Site, token: str) -> Feed:
             else:
                 html = intake.html_of(session, [reply.words])[reply.words.digest]
                 entries.append(_answer(site.settings, found, letter, reply, html))
-        told = _feed(
+        return _feed(
             site,
-            session,
             at=site.settings.address + paths.letter_feed(token),
             title=gettext("Your letter"),
             page=page,
             entries=sorted(entries, key=lambda each: each.at, reverse=True),
         )
-    # What becomes of a letter is more than what is decided, so no time of the ledger's stands for it.
-    return replace(told, changed_at=None)
 
 
 def _essays(session: Session, settings: Settings, found: Sequence[Published]) -> Iterator[_Entry]:
@@ -286,8 +278,7 @@ def _html(**told: Any) -> str:
     return templating.standing_alone().get_template("_feed_entry.html").render(whole)
 
 
-def _feed(site: Site, session: Session, *, at: str, title: str, page: str, entries: Sequence[_Entry]) -> Feed:
-    heads = ledger.newest(session, limit=1)
+def _feed(site: Site, *, at: str, title: str, page: str, entries: Sequence[_Entry]) -> Feed:
     made = FeedGenerator()
     made.id(at)
     made.title(_xml(title))
@@ -302,8 +293,7 @@ def _feed(site: Site, session: Session, *, at: str, title: str, page: str, entri
     made.emeritus.checkpoint = newest.line().strip() if newest is not None else None
     for each in entries:
         _add(made, each)
-    changed_at = datetime.fromisoformat(heads[0].facts()["at"]) if heads else None
-    return Feed(made.atom_str(), changed_at)
+    return Feed(made.atom_str())
 
 
 def _add(made: FeedGenerator, told: _Entry) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 from flask import Blueprint, Response, render_template, request
 from flask.typing import ResponseReturnValue
 
@@ -97,10 +95,7 @@ def _contact_link() -> str | None:
 
 def _feed(feed: Feed) -> Response:
     response = Response(feed.body, mimetype="application/atom+xml")
-    now = datetime.now(UTC)
-    # A date of HTTP has whole seconds: what was taken back in the same one would be missed by who asks by date alone.
-    if feed.changed_at is not None and now - feed.changed_at > timedelta(seconds=2):
-        response.last_modified = feed.changed_at
+    # By its tag alone: what it says changes with more than decisions, such as a disclaimer, and no date tells of all.
     response.set_etag(feed.etag, weak=True)
     return response.make_conditional(request)  # type: ignore[return-value]
 
