@@ -67,6 +67,7 @@ DATA_REQUESTS = Bound("data requests", 5, 3600)
 MENTIONS = Bound("mentions", 60, 3600)
 
 _LET_IN = Bound("let in", 1, 86_400)
+_ASKED = Bound("asked for a person", 1, 86_400)
 _USED_ONCE = Bound("proofs", 1, 86_400)
 _USED_FOR_IT = Bound("proofs of a letter", 1, 86_400)
 
@@ -206,7 +207,7 @@ def admit(site: Site, slug: str, letter: Letter, arrival: Arrival) -> Sequence[N
     except NotAdmitted as refused:
         if not arrival.to_a_person:
             raise
-        _ask_a_person(site, arrival.network)
+        _ask_a_person(site, arrival)
         why = f"Its author asked for a person, after this: {refused.sentence % _in_english(refused)}"
         noticed.append(Noticed(Name.ASKED_FOR_A_PERSON, why, strong=True))
     return noticed
@@ -311,14 +312,19 @@ def _in_english(refused: NotAdmitted) -> dict[str, str]:
         return refused.parts
 
 
-def _ask_a_person(site: Site, network: str) -> None:
+def _ask_a_person(site: Site, arrival: Arrival) -> None:
     """Count a letter that a person is asked to look at, also where limits are off. Raises `NobodyToAsk`."""
-    counted, who = _limits(site), visitor(site, network, make_key=True)
+    counted, who = _limits(site), visitor(site, arrival.network, make_key=True)
+    repeated = arrival.once is not None and not counted.left(_ASKED, arrival.once)
+    if repeated and counted.take(REPEATS, who):
+        return
     counts = [(TO_A_PERSON, who), (TO_A_PERSON_IN_ALL, "everyone")]
     for asks in (counted.left, counted.take):
         for bound, whom in counts:
             if not asks(bound, whom):
                 raise _nobody(site, counted.wait(bound, whom))
+    if arrival.once is not None:
+        counted.take(_ASKED, arrival.once)
 
 
 def _nobody(site: Site, wait: int) -> NobodyToAsk:
@@ -347,9 +353,13 @@ def _is_proven(site: Site, slug: str, arrival: Arrival) -> bool:
         return False
     counted = _limits(site)
     # A letter that is sent twice, by two clicks say, comes with its own proof twice.
-    if arrival.once is not None and not counted.take(_USED_FOR_IT, signature, arrival.once):
+    if arrival.once is not None and not counted.left(_USED_FOR_IT, signature, arrival.once):
         return True
-    return counted.take(_USED_ONCE, signature)
+    if not counted.take(_USED_ONCE, signature):
+        return False
+    if arrival.once is not None:
+        counted.take(_USED_FOR_IT, signature, arrival.once)
+    return True
 
 
 _counters: WeakKeyDictionary[Database, Limits] = WeakKeyDictionary()

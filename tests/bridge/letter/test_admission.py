@@ -133,6 +133,7 @@ def test_takes_each_proof_for_one_letter(counting: House) -> None:
     assert proven(counting, used, once=first)
     assert proven(counting, used, once=first)
     assert not proven(counting, used, once=other)
+    assert not proven(counting, used, once=other)
     assert not proven(counting, used)
 
 
@@ -231,6 +232,19 @@ def test_lets_one_refused_letter_an_hour_through_to_a_person(counting: House) ->
     with pytest.raises(NobodyToAsk) as caught:
         come(counting, to_a_person=True)
     assert not caught.value.may_ask_a_person
+
+
+@pytest.mark.parametrize("where", ["counting", "blocked"])
+def test_counts_a_letter_to_a_person_that_is_sent_twice_once(counting: House, where: str) -> None:
+    if where == "blocked":
+        blocks.add(counting.site, What.NETWORK, "192.0.2.0/24", "", moderator=counting.ada)
+    else:
+        come(counting), come(counting)
+    same = admission.once(SLUG, "k" * 43, None)
+    for _ in range(3):
+        assert come(counting, to_a_person=True, once=same) == [Name.ASKED_FOR_A_PERSON]
+    with pytest.raises(NobodyToAsk):
+        come(counting, to_a_person=True, once=admission.once(SLUG, "l" * 43, None))
 
 
 def test_refuses_a_blocked_network_and_leaves_it_the_way_through(house: House) -> None:
