@@ -66,6 +66,8 @@ _SENTENCES = {
     500: N_("Something went wrong here. What you sent before is safe."),
 }
 """What a refusal of the framework is called where it gives no reason of its own."""
+_WORDS = ("body", "words", "reason", "told", "charter")
+"""The fields in which people write more than a line."""
 _FIELD: dict[type[Exception], str] = {
     comments.NothingToReplyTo: "parent",
     comments.NotAnAddress: "email",
@@ -128,8 +130,11 @@ def _answer(status: int, sentence: str, refused: Exception) -> ResponseReturnVal
             if status == 404 and isinstance(refused, essays.NoSuchEssay):
                 # A frame may stand on its page before the essay is approved: what is missing there is the letters.
                 said = gettext("No letter is posted yet.")
-            return render_template("refused_in_a_frame.html", sentence=said), status
-        return render_template("refused.html", status=status, sentence=said, refused=refused, others=[]), status
+            return render_template("refused_in_a_frame.html", sentence=said, written=_written()), status
+        page = render_template(
+            "refused.html", status=status, sentence=said, refused=refused, others=[], written=_written()
+        )
+        return page, status
     more: dict[str, Any] = {}
     field = refused.field if isinstance(refused, words.WordsRefused) else _FIELD.get(type(refused))
     if field is not None:
@@ -160,6 +165,16 @@ def _answer(status: int, sentence: str, refused: Exception) -> ResponseReturnVal
     if isinstance(refused, comments.EssayClosed):
         more["why"] = refused.why
     return problem(status, sentence, **more)
+
+
+def _written() -> list[str]:
+    """Return the words in the form that was sent: where no view has them any more, this page gives them back."""
+    if request.method != "POST":
+        return []
+    try:
+        return [words for name in _WORDS if (words := request.form.get(name, "")).strip()]
+    except HTTPException:
+        return []  # It was too large to be read, or no form.
 
 
 def _http(refused: HTTPException) -> ResponseReturnValue:

@@ -16,14 +16,14 @@ from xml.etree.ElementTree import Element
 import html5lib
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from bridge import outdated
 from bridge.answer import replies
 from bridge.db import Database
-from bridge.desk import reviews
+from bridge.desk import reviews, takedowns
 from bridge.essay import essays
 from bridge.keys import Keys
 from bridge.letter import belongings, comments, reports
@@ -60,6 +60,9 @@ class Never(Random):
     def random(self) -> float:
         """Return what is above every share."""
         return 1.0
+
+
+MODERATORS = Base.metadata.tables["moderators"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,29 @@ class House:
         seen = self.digest(submission_id)
         who = by or self.ada
         return reviews.reject(self.site, submission_id, moderator=who, seen=seen, code=code, reason=reason, told=told)
+
+    def take_down(self, submission_id: int, *, by: str = "operator") -> None:
+        """Have released words taken down: by an admin, and by a second moderator if they are the model's."""
+        with self.site.database.sessions.begin() as session:
+            session.execute(update(MODERATORS).where(MODERATORS.c.id == self.ada).values(role="admin"))
+        for who in (self.ada, self.ben):
+            came_to = takedowns.take_down(
+                self.site,
+                submission_id,
+                moderator=who,
+                seen=self.digest(submission_id),
+                code="personal_data",
+                reason=REASON,
+                by=by,
+            )
+            if came_to is Rejection.DECIDED:
+                return
+        raise AssertionError("nothing was taken down")
+
+    def submission_of_essay(self, slug: str = SLUG) -> int:
+        """Return the submission that holds the words of an essay."""
+        with self.site.database.reading_sessions() as session:
+            return session.scalars(select(Essay.submission_id).where(Essay.slug == slug)).one()
 
     def post(self, body: str = "Do you dream?", **more: Any) -> Receipt:
         """Send a letter and approve it."""

@@ -9,24 +9,20 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from ground.house import REASON, SLUG, House
+from ground.house import SLUG, House
 from markupsafe import Markup
-from sqlalchemy import select, text, update
+from sqlalchemy import select, text
 
 from bridge import outdated
 from bridge.app import create_app
-from bridge.desk import takedowns
 from bridge.essay import essays, thread
 from bridge.letter import comments, erasure
 from bridge.page import packing, printing, shelf
-from bridge.records import Comment, Essay, ReplyRequest, RequestState, StoredLetters, StoredPage, Voice
+from bridge.records import Comment, ReplyRequest, RequestState, StoredLetters, StoredPage, Voice
 from bridge.text import language
 from bridge.text.passages import Passage
 from bridge.voice import voices
-from moderation.base import Base
-from moderation.types import Rejection, State
-
-MODERATORS = Base.metadata.tables["moderators"]
+from moderation.types import State
 
 
 def stored(house: House) -> dict[str, str]:
@@ -62,25 +58,6 @@ def fresh(house: House) -> dict[str, str]:
     return told
 
 
-def take_down(house: House, submission: int) -> None:
-    """Have released words taken down: by an admin, and by a second moderator if they are the model's."""
-    with house.site.database.sessions.begin() as session:
-        session.execute(update(MODERATORS).where(MODERATORS.c.id == house.ada).values(role="admin"))
-    for who in (house.ada, house.ben):
-        came_to = takedowns.take_down(
-            house.site,
-            submission,
-            moderator=who,
-            seen=house.digest(submission),
-            code="personal_data",
-            reason=REASON,
-            by="operator",
-        )
-        if came_to is Rejection.DECIDED:
-            return
-    raise AssertionError("nothing was taken down")
-
-
 def nothing(house: House) -> None:
     """Let nothing happen after the letters and answers came."""
 
@@ -109,11 +86,11 @@ def takes_an_answer_down(house: House) -> None:
         posted = thread.posted_comments(session, found.essay.id)
     reply = posted[0].reply
     assert reply is not None
-    take_down(house, house.submission(reply.public_id))
+    house.take_down(house.submission(reply.public_id))
 
 
 def takes_a_letter_down(house: House) -> None:
-    take_down(house, house.submission(first_letter(house)))
+    house.take_down(house.submission(first_letter(house)))
 
 
 def first_letter(house: House) -> str:
@@ -180,9 +157,7 @@ def letters_of(house: House) -> list[str]:
 
 def test_keeps_nothing_of_an_essay_that_is_taken_down(house: House) -> None:
     house.exchange()
-    with house.site.database.reading_sessions() as session:
-        submission = session.scalars(select(Essay.submission_id).where(Essay.slug == SLUG)).one()
-    take_down(house, submission)
+    house.take_down(house.submission_of_essay())
     assert stored(house) == {}
     assert letters_of(house) == []
 
@@ -335,9 +310,7 @@ def test_loses_no_outcome_to_a_decision_on_another_page(house: House, monkeypatc
 
 
 def test_prints_nothing_of_an_essay_that_is_out_no_more(house: House) -> None:
-    with house.site.database.reading_sessions() as session:
-        submission = session.scalars(select(Essay.submission_id).where(Essay.slug == SLUG)).one()
-    take_down(house, submission)
+    house.take_down(house.submission_of_essay())
     with house.site.database.reading_sessions() as session:
         assert shelf.out_of_date(session, house.site.settings) == []
 

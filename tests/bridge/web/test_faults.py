@@ -77,6 +77,8 @@ def test_asks_to_send_again_while_the_database_is_locked_and_writes_nothing_by_h
             assert "Nothing was changed" in answer.text
             assert "set-cookie" not in answer.headers
         assert answers[0].mimetype == "application/problem+json"
+        assert "Do you dream?</textarea>" in answers[2].text
+        assert "As it should be.</textarea>" in answers[3].text
         # Reading goes on.
         assert client.get(f"/essays/{SLUG}").status_code == 200
         assert client.get("/healthz").status_code == 200

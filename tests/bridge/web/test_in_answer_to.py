@@ -6,15 +6,10 @@ from xml.etree.ElementTree import Element
 
 import pytest
 from flask.testing import FlaskClient
-from ground.house import REASON, SLUG, House, tree
-from sqlalchemy import update
+from ground.house import SLUG, House, tree
 
-from bridge.desk import takedowns
 from bridge.letter import comments
-from moderation.base import Base
-from moderation.types import Rejection
 
-MODERATORS = Base.metadata.tables["moderators"]
 SURFACES = [f"/essays/{SLUG}", f"/essays/{SLUG}/embed"]
 
 
@@ -32,26 +27,6 @@ def told(house: House) -> Conversation:
     second, further = house.exchange("Two.", "Answer two.", parent=answer)
     third = house.post("Three.", parent=further)
     return Conversation((first.public_id, second.public_id, third.public_id), (answer, further))
-
-
-def take_down(house: House, answer: str) -> None:
-    """Have two moderators take an answer down."""
-    with house.site.database.sessions.begin() as session:
-        session.execute(update(MODERATORS).where(MODERATORS.c.id == house.ada).values(role="admin"))
-    submission = house.submission(answer)
-    steps = [
-        takedowns.take_down(
-            house.site,
-            submission,
-            moderator=who,
-            seen=house.digest(submission),
-            code="personal_data",
-            reason=REASON,
-            by="operator",
-        )
-        for who in (house.ada, house.ben)
-    ]
-    assert steps[-1] is Rejection.DECIDED
 
 
 def of_letter(page: Element, public_id: str) -> Element:
@@ -78,16 +53,16 @@ def nothing(house: House, told: Conversation) -> None:
 
 
 def takes_the_first_answer_down(house: House, told: Conversation) -> None:
-    take_down(house, told.answers[0])
+    house.take_down(house.submission(told.answers[0]))
 
 
 def takes_the_further_answer_down(house: House, told: Conversation) -> None:
-    take_down(house, told.answers[1])
+    house.take_down(house.submission(told.answers[1]))
 
 
 def takes_both_down(house: House, told: Conversation) -> None:
     for answer in told.answers:
-        take_down(house, answer)
+        house.take_down(house.submission(answer))
 
 
 def takes_the_first_letter_back(house: House, told: Conversation) -> None:

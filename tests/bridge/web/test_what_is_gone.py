@@ -5,18 +5,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from ground.house import REASON, SLUG, House, live
-from sqlalchemy import select, update
+from ground.house import SLUG, House, live
 
 from bridge.app import create_app
-from bridge.desk import takedowns
 from bridge.letter import comments, erasure
-from bridge.records import Essay
 from bridge.web.access import Access, declared
-from moderation.base import Base
-from moderation.types import Rejection
 
-MODERATORS = Base.metadata.tables["moderators"]
 NAME, LETTER, BELOW, ANSWER = "Canaryname", "canaryletter", "canarybelow", "canaryanswer"
 ESSAY = "canaryessay"
 
@@ -52,39 +46,20 @@ def read(client: FlaskClient, addresses: list[str]) -> dict[str, str]:
     return {each: client.get(each).text.replace(each, "") for each in addresses}
 
 
-def take_down(house: House, submission: int) -> None:
-    with house.site.database.sessions.begin() as session:
-        session.execute(update(MODERATORS).where(MODERATORS.c.id == house.ada).values(role="admin"))
-    for who in (house.ada, house.ben):
-        came_to = takedowns.take_down(
-            house.site,
-            submission,
-            moderator=who,
-            seen=house.digest(submission),
-            code="personal_data",
-            reason=REASON,
-            by="law",
-        )
-        if came_to is Rejection.DECIDED:
-            return
-
-
 ENDINGS: dict[str, tuple[Callable[[House, str, str], None], list[str]]] = {
     "taken back": (lambda house, letter, _: comments.take_back(house.site, letter), [NAME, LETTER, ANSWER]),
     "erased": (lambda house, letter, _: _erase(house, letter), [NAME, LETTER, ANSWER]),
-    "letter taken down": (lambda house, letter, _: take_down(house, house.submission(letter)), [NAME, LETTER]),
-    "answer taken down": (lambda house, _, answer: take_down(house, house.submission(answer)), [ANSWER]),
-    "essay taken down": (lambda house, *_: take_down(house, _essay(house)), [NAME, LETTER, BELOW, ANSWER, ESSAY]),
+    "letter taken down": (lambda house, letter, _: house.take_down(house.submission(letter)), [NAME, LETTER]),
+    "answer taken down": (lambda house, _, answer: house.take_down(house.submission(answer)), [ANSWER]),
+    "essay taken down": (
+        lambda house, *_: house.take_down(house.submission_of_essay("of-canaries")),
+        [NAME, LETTER, BELOW, ANSWER, ESSAY],
+    ),
 }
 
 
 def _erase(house: House, letter: str) -> None:
     erasure.erase_comment(house.site, letter)
-
-
-def _essay(house: House) -> int:
-    with house.site.database.reading_sessions() as session:
-        return session.scalars(select(Essay.submission_id).where(Essay.slug == "of-canaries")).one()
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

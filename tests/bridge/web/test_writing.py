@@ -270,6 +270,26 @@ def test_keeps_the_words_under_an_essay_that_was_closed_meanwhile(house: House, 
     assert waiting_bodies(house) == []
 
 
+def test_gives_the_words_back_where_no_form_can_hold_them(house: House, client: FlaskClient, send: str) -> None:
+    token = fresh(client)
+    hostile = LETTER | {"token": token, "body": "Mine. </textarea><b id=broken>"}
+    refused = [client.post(send, data=hostile, headers={"Origin": "null"})]
+    house.take_down(house.submission_of_essay())
+    refused.append(client.post(send, data=hostile))
+    refused.append(client.post(send.replace(SLUG, "nowhere"), data=hostile))
+    assert [each.status_code for each in refused] == [403, 410, 404]
+    for each in refused:
+        assert by_id(each, "written-1").text == hostile["body"]
+        assert 'id="broken"' not in each.text
+    assert waiting_bodies(house) == []
+
+
+def test_says_so_of_a_form_that_is_too_large_to_be_read(client: FlaskClient, send: str) -> None:
+    refused = client.post(send, data=LETTER | {"body": "x" * 2_000_000})
+    assert refused.status_code == 413
+    assert "written-1" not in refused.text
+
+
 def test_keeps_the_words_of_who_writes_too_often_and_offers_a_person(strict: House, send: str) -> None:
     house, client = strict, create_app(strict.site).test_client()
     letters = [LETTER | {"body": f"Letter {number}.", "token": fresh(client)} for number in range(8)]
