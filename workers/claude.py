@@ -25,6 +25,7 @@ import httpx2
 from anthropic import AsyncAnthropic, AsyncAnthropicBedrock, AsyncAnthropicVertex, RequestOptions
 
 from bridge.voice.model import (
+    REFUSED,
     Allowance,
     Answer,
     BatchStanding,
@@ -449,7 +450,7 @@ class Claude(AbstractAsyncContextManager["Claude"]):
             return PassingTrouble("The API is overloaded.", error=on_record, first_wait=5, longest_wait=60)
         if status in {408, 409, 424} or status >= 500:
             return PassingTrouble("The API is failing.", error=on_record)
-        return RequestRefused(f"The API refused our request: {said}", error=on_record)
+        return RequestRefused(f"{REFUSED}: {said}", error=on_record)
 
 
 def http_client() -> httpx2.AsyncClient:
@@ -600,7 +601,7 @@ def _errored(error: object) -> Trouble:
     if kind == "invalid_request_error" and "prompt is too long" in said:
         trouble = RequestRefused("The thread is too long to send.", error=f"{kind} {said}", too_long=True)
     elif kind == "invalid_request_error":
-        trouble = RequestRefused(f"The API refused our request: {said}", error=f"{kind} {said}")
+        trouble = RequestRefused(f"{REFUSED}: {said}", error=f"{kind} {said}")
     else:
         trouble = PassingTrouble("The API is failing.", error=f"{kind} {said}".strip())
     trouble.error_type = kind or None

@@ -28,6 +28,7 @@ from bridge.keys import Keys
 from bridge.mail import notices, told
 from bridge.records import (
     Answering,
+    Batch,
     Calls,
     Comment,
     Essay,
@@ -44,7 +45,7 @@ from bridge.signal import signals
 from bridge.site import Site
 from bridge.text import words
 from bridge.voice import budgets, prices, prompt, voices
-from bridge.voice.model import Answer, ModelBusy, Origin, Outcome, RequestRefused, Trouble, VoiceBlocked
+from bridge.voice.model import REFUSED, Answer, ModelBusy, Origin, Outcome, RequestRefused, Trouble, VoiceBlocked
 from bridge.voice.prompt import Asked, Prompt, Told
 from bridge.voice.voices import REHEARSAL_MARK
 from moderation import gate, rereading
@@ -227,6 +228,28 @@ def empty_records(session: Session, comment_id: int) -> None:
         .where(or_(Generation.comment_id == comment_id, Generation.id.in_(shown)))
         .values(request=b"", request_digest="", response=None, error=None, note=None, request_id=None, message_id=None)
     )
+
+
+def forget_refusals(session: Session, comment_id: int, calls: Iterable[int]) -> None:
+    """Take out of the records what the API said when it refused calls that were sent a comment or its answer.
+
+    *calls* are those for other letters. It may repeat what it was sent, and stands wherever moderators read why
+    something waits or failed.
+    """
+    shown = select(Showing.generation_id).where(Showing.comment_id == comment_id)
+    sent = or_(Generation.comment_id == comment_id, Generation.id.in_(shown), Generation.id.in_(list(calls)))
+    whose = select(Generation.comment_id).where(sent)
+    voices_asked = select(Generation.voice_id).where(sent)
+    batches_sent = select(Generation.batch_id).where(sent, Generation.batch_id.is_not(None))
+    others = select(Showing.comment_id).where(Showing.generation_id.in_(shown))
+    said = f"{REFUSED}:%"
+    for column, of in (
+        (ReplyRequest.why, or_(ReplyRequest.comment_id.in_(whose), ReplyRequest.comment_id.in_(others))),
+        (Voice.paused_why, Voice.id.in_(voices_asked)),
+        (Batch.why, Batch.id.in_(batches_sent)),
+    ):
+        session.execute(update(column.class_).where(of, column.like(said)).values({column: f"{REFUSED}."}))
+    session.execute(update(Generation).where(sent, Generation.error.is_not(None)).values(error=None))
 
 
 def gathering(session: Session, essay_id: int, window: float) -> float:

@@ -94,7 +94,8 @@ def erase_comment(site: Site, public_id: str, *, by: str = "author") -> Erased:
     """
     with site.database.reading_sessions() as session:
         # Read before the one writer's turn: it unpacks what every later call was sent.
-        shown_to = [each.reply for each in shown(session, public_id) if each.reply is not None]
+        calls = shown(session, public_id)
+    shown_to = [each.reply for each in calls if each.reply is not None]
     with site.database.sessions.begin() as session:
         comment, _ = comments.one(session, public_id, to_change=True)
         if standing(session, [comment.submission_id])[comment.submission_id].erased_at is not None:
@@ -107,7 +108,7 @@ def erase_comment(site: Site, public_id: str, *, by: str = "author") -> Erased:
             # A vetoed one too: it is as likely to repeat what the letter said. The veto stays on record.
             gate.withdraw(session, reply.submission_id, by="author")
             versions += gate.erase(session, reply.submission_id)
-        _forget(session, comment, versions)
+        _forget(session, comment, versions, [each.generation_id for each in calls])
         shelf.comment_changed(session, site.settings, comment.id)
         how = standing(session, shown_to)
         shown_to = [each for each in shown_to if how[each].state in {State.PENDING, State.APPROVED}]
@@ -255,12 +256,13 @@ def shown(session: Session, public_id: str) -> list[Shown]:
     ]
 
 
-def _forget(session: Session, comment: Comment, versions: list[SubmissionId]) -> None:
-    """Empty or delete what the site made of words that the vault just lost."""
+def _forget(session: Session, comment: Comment, versions: list[SubmissionId], calls: list[int]) -> None:
+    """Empty or delete what the site made of words that the vault just lost; they stood in *calls* for others too."""
     digests = [each.digest for each in standing(session, versions).values()]
     address_id = comment.address_id
     comment.email = comment.address_id = None
     comment.passage = comment.passage_block = None
+    replies.forget_refusals(session, comment.id, calls)
     replies.empty_records(session, comment.id)
     reports.forget(session, versions)
     session.execute(delete(Rendering).where(Rendering.digest.in_(digests)))

@@ -140,6 +140,8 @@ class BatchModel(Model, Protocol):
         """Have nothing more of a batch kept there; it has ended."""
 
 
+REFUSED = "The API refused our request"
+"""What moderators are told where it did; after a colon stand its own words, which may repeat what it was sent."""
 NO_CHOICE = "The voice did not say which letters it chooses."
 """What moderators are told where an answer to a choice is none."""
 CHOSE_IN_VAIN = "The voice chose among letters where it was asked to answer one."

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import json
 import logging
+import secrets
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
@@ -30,9 +31,9 @@ from bridge.letter.comments import Letter
 from bridge.letter.erasure import Erased
 from bridge.mail import outbox
 from bridge.queues import RedisNudges
-from bridge.records import Address, Comment, IdempotencyKey, Mention, Rendering, Signal
+from bridge.records import Address, Batch, Calls, Comment, Generation, IdempotencyKey, Mention, Rendering, Signal
 from bridge.settings import Settings
-from bridge.voice.model import PassingTrouble
+from bridge.voice.model import PassingTrouble, RequestRefused
 from moderation import ledger, rereading
 from moderation import takedowns as vault_takedowns
 from moderation.base import Base, now
@@ -229,6 +230,35 @@ def test_leaves_the_words_in_no_row_no_file_no_queue_and_no_log(
         assert CANARY.encode() not in b"".join(redis.dump(key) or b"" for key in redis.scan_iter())
     assert CANARY not in caplog.text
     assert verified(erasing)
+
+
+@pytest.mark.parametrize("calls", [Calls.LIVE, Calls.BATCH])
+def test_leaves_nothing_of_what_the_api_said_in_refusing_others(erasing: Workshop, calls: Calls) -> None:
+    # What was sent may be repeated in an error, and moderators read it where a letter failed or a voice is paused.
+    comment_id = erasing.asked(f"It is {CANARY}.", wants_reply=False)
+    other = erasing.asked("And I?")
+    refused = RequestRefused(f"The API refused our request: messages.0 {CANARY}", error=f"HTTP 400 {CANARY}")
+    erasing.sit(ScriptedModel(refused))
+    with erasing.site.database.sessions.begin() as session:
+        [made] = session.scalars(select(Generation).where(Generation.comment_id == other))
+        if calls is Calls.BATCH:
+            batch = Batch(
+                voice_id=made.voice_id,
+                essay_id=made.essay_id,
+                lease=secrets.token_hex(16),
+                state="lost",
+                requests=1,
+                why=str(refused),
+                created_at=now(),
+            )
+            session.add(batch)
+            session.flush()
+            made.batch_id = batch.id
+    assert erasing.voice().paused_why == erasing.request(other).why == str(refused)
+    erase(erasing, comment_id)
+    assert CANARY not in every_row(erasing)
+    assert erasing.voice().paused_why == erasing.request(other).why == "The API refused our request."
+    assert erasing.request(other).state == "failed"
 
 
 @pytest.mark.parametrize("seed", [24, 52])
