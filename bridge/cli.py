@@ -270,7 +270,10 @@ def voice_budgets(name: str, **given: str | None) -> None:
     for option, value in budgets.written(bounds).items():
         click.echo(f"{option.replace('_', ' ')}: {value or 'no bound'}")
     if prices.of(found, now()) is None:
-        click.echo(f"{found.name} has no prices that are known, so no bound in dollars holds.")
+        click.echo(
+            f"No price is known for {found.name}, and with a bound in dollars it is not asked. "
+            "`emeritus voice prices` sets one."
+        )
 
 
 @voice.command("prices")

@@ -25,6 +25,7 @@ import httpx2
 from anthropic import AsyncAnthropic, AsyncAnthropicBedrock, AsyncAnthropicVertex, RequestOptions
 
 from bridge.voice.model import (
+    DEADLINE,
     REFUSED,
     Allowance,
     Answer,
@@ -48,8 +49,6 @@ SDK_API_VERSION = "2026-10-21"
 """What the installed SDK sends as anthropic-version unless a voice has its own."""
 SILENCE = 120
 """Seconds without a byte after which a call is given up."""
-DEADLINE = 300
-"""Seconds after which a call is given up, bytes or not: the SDK's timeout bounds only silence."""
 LONGEST_RATE_WAIT = 3600.0
 MOST_PAGES = 50
 """Of a hundred batches each, that are looked through for recent ones."""
@@ -67,6 +66,9 @@ _NOT_AT_ONCE = {"x-stainless-raw-response": "stream"}
 """The SDK's own sign that a body is read as it comes: a hundred thousand results are never in memory at once."""
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _BATCH_ID = re.compile(r"[a-zA-Z0-9_-]{1,120}")
+_AFTER_WAITING = frozenset({408, 504})
+"""Statuses that somebody on the way gives whose own wait is over: what was asked may still be answered, and billed."""
+_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _WITHOUT_ACCESS = ("UnrecognizedClient", "InvalidSignature", "IncompleteSignature", "ExpiredToken", "MissingAuthent")
 """How the errors begin with which Amazon answers 403 to credentials that are not good."""
 
@@ -384,13 +386,17 @@ class Claude(AbstractAsyncContextManager["Claude"]):
                 yield
         except anthropic.APIStatusError as error:
             raise self._refused(error, model) from None
-        except (anthropic.APITimeoutError, httpx2.TimeoutException):
-            raise PassingTrouble(f"No answer within {self._silence:g} s.", tries=2) from None
+        except (anthropic.APITimeoutError, httpx2.TimeoutException) as error:
+            trouble = PassingTrouble(f"No answer within {self._silence:g} s.", tries=2)
+            trouble.may_be_billed = not isinstance(error.__cause__ or error, _NEVER_SENT)
+            raise trouble from None
         except TimeoutError:
             raise PassingTrouble(f"No answer within {self._deadline:g} s.", tries=2) from None
         except (anthropic.APIConnectionError, httpx2.RequestError) as error:
-            cause = type(error.__cause__ or error).__name__
-            raise PassingTrouble("The API cannot be reached, or cut its answer off.", error=cause) from None
+            cause = error.__cause__ or error
+            trouble = PassingTrouble("The API cannot be reached, or cut its answer off.", error=type(cause).__name__)
+            trouble.may_be_billed = not isinstance(cause, _NEVER_SENT)
+            raise trouble from None
         except UnicodeEncodeError:
             raise RequestRefused("The request has broken characters.") from None
         except self._before_sending() as error:
@@ -546,6 +552,8 @@ def _text(given: object) -> str:
 def _marked(trouble: T, headers: Mapping[str, str], status: int) -> T:
     """Note on a trouble what the response said besides."""
     trouble.status = status
+    if status >= 400 and status not in _AFTER_WAITING:
+        trouble.may_be_billed = False
     trouble.request_id = storable(headers.get("request-id") or headers.get("x-amzn-requestid") or "")[:120] or None
     trouble.limits = rate_limits(headers)
     return trouble

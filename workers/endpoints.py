@@ -15,10 +15,9 @@ import httpx2
 from anthropic import AsyncAnthropicBedrock, AsyncAnthropicVertex
 
 from bridge.records import Endpoint
-from bridge.voice.model import PassingTrouble, VoiceBlocked
+from bridge.voice.model import DEADLINE, PassingTrouble, VoiceBlocked
 from workers.claude import (
     BY_REQUEST,
-    DEADLINE,
     SDK_API_VERSION,
     SILENCE,
     Claude,

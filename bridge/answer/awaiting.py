@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from bridge.answer import replies
 from bridge.db import database_time
 from bridge.records import Answering, Batch, BatchState, Comment, ReplyRequest, RequestState, Voice
+from bridge.voice import budgets
 
 LATER_FROM = 600
 """Seconds: what is put off for less is only waiting for its turn."""
@@ -80,6 +81,8 @@ def _stage(session: Session, voice: Voice, request: ReplyRequest) -> tuple[Stage
         return Stage.OVER, None
     if voice.paused_at is not None and (voice.paused_until is None or voice.paused_until > now):
         return Stage.NOT_ASKED_NOW, None
+    if request.not_before is not None and budgets.only_an_admin_ends(request.not_before):
+        return Stage.WAITING, None  # There is no day that could be named.
     if request.not_before is not None and request.not_before > now + LATER_FROM:
         return Stage.LATER, datetime.fromtimestamp(request.not_before, UTC)
     return Stage.WAITING, None

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, defer
 from bridge.answer import replies
 from bridge.keys import Keys
 from bridge.records import Batch, BatchState, Comment, Essay, Generation, Purpose, Reply, ReplyRequest, Showing, Voice
-from bridge.voice import prompt
+from bridge.voice import budgets, prompt
 from moderation.errors import NoSuchSubmission
 from moderation.release import released, standing
 from moderation.types import Released
@@ -220,7 +220,7 @@ def of_letter(session: Session, submission_id: int, *, before: int | None = None
         submission_id=comment.submission_id,
         words=released(session, [comment.submission_id]).get(comment.submission_id),
         request=request,
-        waits_until=_moment(request.not_before) if request is not None else None,
+        waits_until=_waits_until(request),
         calls=found[:AT_ONCE],
         more=found[AT_ONCE - 1].made.id if len(found) > AT_ONCE else None,
     )
@@ -358,6 +358,13 @@ def _listed(what: str, names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"{what} {names[0]}"
     return f"{what}s {', '.join(names[:-1])} and {names[-1]}"
+
+
+def _waits_until(request: ReplyRequest | None) -> datetime | None:
+    """Return when a request is asked at the earliest; None if now, or if only an admin can tell."""
+    if request is None or request.not_before is None or budgets.only_an_admin_ends(request.not_before):
+        return None
+    return _moment(request.not_before)
 
 
 def _moment(seconds: float | None) -> datetime | None:

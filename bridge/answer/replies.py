@@ -45,7 +45,7 @@ from bridge.signal import signals
 from bridge.site import Site
 from bridge.text import words
 from bridge.voice import budgets, prices, prompt, voices
-from bridge.voice.model import REFUSED, Answer, ModelBusy, Origin, Outcome, RequestRefused, Trouble, VoiceBlocked
+from bridge.voice.model import REFUSED, Answer, Origin, Outcome, Trouble
 from bridge.voice.prompt import Asked, Prompt, Told
 from bridge.voice.voices import REHEARSAL_MARK
 from moderation import gate, rereading
@@ -70,10 +70,6 @@ SAME_FOR = 1800
 """Seconds for which sittings one after another may read the same of a thread, while letters wait for the pace."""
 PAUSE_AFTER = 5
 PAUSE_MINUTES = 15
-
-
-UNBILLED = (ModelBusy, RequestRefused, VoiceBlocked)
-"""Refusals of the API: it did nothing, so it charges nothing. What broke off on the way may have been billed."""
 
 
 class VoicePaused(Exception):
@@ -456,9 +452,9 @@ def new_generation(
 
 
 def record_trouble(session: Session, generation_id: int, trouble: Trouble, *, seconds: float | None = None) -> None:
-    """Complete the record of a call that brought no answer; one that the API refused cost nothing."""
+    """Complete the record of a call that brought no answer; one that was refused or never sent cost nothing."""
     generation = _held(session, generation_id)
-    if isinstance(trouble, UNBILLED) and generation.reserved is not None:
+    if not trouble.may_be_billed and generation.reserved is not None:
         generation.cost = 0
     generation.outcome = type(trouble).__name__
     generation.status = trouble.status
@@ -583,10 +579,14 @@ def count_success(session: Session, voice: Voice) -> None:
 
 
 def count_failure(session: Session, voice_id: int, why: str) -> None:
-    """Count a request that the API failed; five in a row pause the voice for a quarter of an hour."""
+    """Count a request that the API failed; five in a row pause the voice for a quarter of an hour.
+
+    So does one after such a pause, which is not over before something is answered.
+    """
     voice = voices.held(session, voice_id)
     voice.failures_in_a_row += 1
-    if voice.failures_in_a_row >= PAUSE_AFTER:
+    probed = voice.paused_at is not None and voices.may_be_asked(session, voice)
+    if probed or voice.failures_in_a_row >= PAUSE_AFTER:
         voices.pause(session, voice, why, minutes=PAUSE_MINUTES)
         voice.failures_in_a_row = 0
 

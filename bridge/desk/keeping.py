@@ -50,7 +50,7 @@ class Kept:
     spent: Spent
     ways: Ways
     price: Price | None
-    """What a call costs now; None where nobody knows, so that no bound in dollars holds."""
+    """What a call costs now; None where nobody knows: with a bound in dollars none is made then."""
     unpriced: int
     """Calls this month whose cost nobody knew."""
     rehearsed: int

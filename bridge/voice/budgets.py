@@ -14,21 +14,28 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, select, true, update
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from bridge.db import database_time
-from bridge.records import Comment, Essay, Generation, Purpose, Reply, ReplyRequest, RequestState, Voice
+from bridge.records import Batch, Comment, Essay, Generation, Purpose, Reply, ReplyRequest, RequestState, Voice
 from bridge.voice import prices, readers
+from bridge.voice.model import DEADLINE
 from bridge.voice.voices import VoiceRefused
 
 BYTES_A_TOKEN = 2
 """Of a request's JSON, for the most tokens it can be. English has about four, other scripts escape to six or more."""
 HELD_SECONDS = 60
 """How long a request waits where only calls that are still open hold what it would need."""
+ADMINS_SECOND = 1.0
+"""Seconds after midnight to which is put off what only an admin can make room for: so it is told from other waits."""
 MOST_COST = 2_147_000_000
 """In millionths of a US dollar: what the column holds, in whole dollars."""
 MOST_REPLIES = 1_000_000
+
+NO_PRICE = (
+    "No price is known for this voice, so no budget in dollars can be kept; it waits until an admin says what it costs."
+)
 
 _DOLLARS = re.compile(r"\$?\s*([0-9]{1,4})(?:\.([0-9]{1,6}))?", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,7}", re.ASCII)
@@ -163,7 +170,8 @@ def room(session: Session, voice: Voice, essay_id: int, *, at: datetime, costing
     """Return how many more letters under an essay the budgets would let a voice answer now; None: no bound.
 
     A bound in dollars allows as many as *costing*, the most that one could cost, goes into what is left; without it,
-    none where nothing is left and any number else. What one reader may have is not counted: they are many.
+    none where nothing is left and any number else; none at all where no price is known. What one reader may have is
+    not counted: they are many.
     """
     bounds = bounds_of(voice)
     if bounds == Bounds():
@@ -179,12 +187,13 @@ def room(session: Session, voice: Voice, essay_id: int, *, at: datetime, costing
     ]
     if bounds.replies_a_thread is not None:
         left.append(bounds.replies_a_thread - sum(_answered(session, voice, Comment.essay_id == essay_id, at)))
+    is_priced = prices.of(voice, at) is not None
     for bound, used in ((bounds.cost_a_day, spent.day.cost), (bounds.cost_a_month, spent.month.cost)):
-        if bound is None or prices.of(voice, at) is None:
+        if bound is None:
             continue
-        if costing:
+        if costing and is_priced:
             left.append((bound - used) // costing)
-        elif bound <= used:
+        elif bound <= used or not is_priced:
             left.append(0)
     return max(0, min(left)) if left else None
 
@@ -193,20 +202,25 @@ def counted(session: Session, voice_id: int, *, at: datetime, without: int | Non
     """Return what counts against a voice's budgets at a moment.
 
     Calls that are open for the comment *without* hold no reply of others: it is answered once, however often asked.
-    One that lets the voice choose holds its cost and no reply; one in a batch is open until its result is recorded.
+    One that lets the voice choose holds its cost and no reply; one in a batch is open until its result is recorded. A
+    call whose letter was taken back meanwhile holds no reply, and its cost until it ends.
     """
     when = periods(at)
-    is_open = and_(Generation.ended_at.is_(None), ReplyRequest.state == RequestState.ASKING.value)
+    without_end: ColumnElement[bool] = Generation.ended_at.is_(None)
     if without is not None:
-        is_open = and_(is_open, Generation.comment_id != without)
+        without_end = and_(without_end, Generation.comment_id != without)
+    is_open = and_(without_end, ReplyRequest.state == RequestState.ASKING.value)
+    under_way = Generation.started_at >= at - timedelta(seconds=DEADLINE)
+    is_away = Generation.batch_id.in_(select(Batch.id).where(Batch.ended_at.is_(None)))
+    holds_cost = or_(is_open, and_(without_end, or_(under_way, is_away)))
     cost = func.coalesce(Generation.cost, Generation.reserved, 0)
     today = Generation.started_at >= when.day
     calls = (
         select(
             func.sum(case((today, cost), else_=0)).label("day"),
-            func.sum(case((and_(today, is_open), cost), else_=0)).label("day_held"),
+            func.sum(case((and_(today, holds_cost), cost), else_=0)).label("day_held"),
             func.sum(cost).label("month"),
-            func.sum(case((is_open, cost), else_=0)).label("month_held"),
+            func.sum(case((holds_cost, cost), else_=0)).label("month_held"),
         )
         .outerjoin(ReplyRequest, ReplyRequest.comment_id == Generation.comment_id)
         .where(Generation.voice_id == voice_id, Generation.started_at >= when.month)
@@ -252,8 +266,10 @@ def set_bounds(session: Session, voice: Voice, bounds: Bounds) -> list[int]:
 def put_off_no_longer(session: Session, voice: Voice) -> list[int]:
     """Let what a voice's budgets put off be asked now; return the essays under which it waits."""
     when = periods(clock(session))
-    # Nothing else puts a request off to the very second of a midnight.
-    midnights = [when.next_day.timestamp(), when.next_month.timestamp()]
+    # Nothing else puts a request off to the very second of a midnight, or the one after.
+    midnights = [
+        midnight.timestamp() + after for midnight in (when.next_day, when.next_month) for after in (0, ADMINS_SECOND)
+    ]
     freed = session.execute(
         update(ReplyRequest)
         .where(
@@ -266,6 +282,11 @@ def put_off_no_longer(session: Session, voice: Voice) -> list[int]:
         .execution_options(synchronize_session=False)
     )
     return sorted(set(freed.scalars()))
+
+
+def only_an_admin_ends(not_before: float) -> bool:
+    """Whether what is put off to this moment waits for an admin, and not for a new day."""
+    return not_before % 86_400 == ADMINS_SECOND
 
 
 def read_bounds(written: Mapping[str, str]) -> Bounds:
@@ -294,9 +315,11 @@ def dollars(cost: int) -> str:
 
 
 def _of_cost(spent: Spent, bounds: Bounds, most: int | None, at: datetime) -> list[BudgetSpent]:
-    if most is None:
-        return []
     when = periods(at)
+    if most is None:
+        if bounds.cost_a_day is None and bounds.cost_a_month is None:
+            return []
+        return [BudgetSpent(NO_PRICE, when.next_day.timestamp() + ADMINS_SECOND)]
     return [
         *_refused("the day's budget", spent.day.cost, spent.day.cost_held, most, bounds.cost_a_day, at, when.next_day),
         *_refused(
@@ -404,13 +427,10 @@ def _refused(
     what = what[0].upper() + what[1:]
     if adds > bound:
         why = f"{what} has no room for even one call like this; it waits until an admin raises it."
-    else:
-        after = (
-            "after midnight UTC" if next_one == periods(at).next_day else "when the next month begins, at midnight UTC"
-        )
-        why = f"{what} is spent; it is asked {after}."
-    # A call that is larger than the bound itself says nothing of smaller ones.
-    return [BudgetSpent(why, next_one.timestamp(), for_all=for_all and (adds == 1 or adds <= bound))]
+        # A call that is larger than the bound itself says nothing of smaller ones.
+        return [BudgetSpent(why, next_one.timestamp() + ADMINS_SECOND, for_all=for_all and adds == 1)]
+    after = "after midnight UTC" if next_one == periods(at).next_day else "when the next month begins, at midnight UTC"
+    return [BudgetSpent(f"{what} is spent; it is asked {after}.", next_one.timestamp(), for_all=for_all)]
 
 
 def _keeps_for_an_hour(part: object) -> bool:

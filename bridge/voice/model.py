@@ -140,6 +140,8 @@ class BatchModel(Model, Protocol):
         """Have nothing more of a batch kept there; it has ended."""
 
 
+DEADLINE = 300
+"""Seconds after which a call is given up, bytes or not: the SDK's own timeout bounds only silence."""
 REFUSED = "The API refused our request"
 """What moderators are told where it did; after a colon stand its own words, which may repeat what it was sent."""
 NO_CHOICE = "The voice did not say which letters it chooses."
@@ -170,6 +172,8 @@ class Trouble(Exception):
         self.error_code: str | None = None
         self.request_id: str | None = None
         self.limits: RateLimits = {}
+        self.may_be_billed = True
+        """Whether the call may have been paid for though it brought nothing: unless it was refused or never sent."""
 
 
 class PassingTrouble(Trouble):
@@ -190,6 +194,7 @@ class ModelBusy(Trouble):
     def __init__(self, why: str, *, seconds: float, error: str = "") -> None:
         super().__init__(why, error=error)
         self.seconds = seconds
+        self.may_be_billed = False
 
     def never_lets_in(self, tokens: int) -> bool:
         """Say whether a request of so many *tokens* was refused though nothing else had been used of the minute.
@@ -204,6 +209,10 @@ class ModelBusy(Trouble):
 class VoiceBlocked(Trouble):
     """Nothing will be answered until a person acts: the key, the bill, access to a retired model."""
 
+    def __init__(self, why: str, *, error: str = "") -> None:
+        super().__init__(why, error=error)
+        self.may_be_billed = False
+
 
 class RequestRefused(Trouble):
     """The API refuses this very request: asking again would be refused again."""
@@ -211,6 +220,7 @@ class RequestRefused(Trouble):
     def __init__(self, why: str, *, error: str = "", too_long: bool = False) -> None:
         super().__init__(why, error=error)
         self.too_long = too_long
+        self.may_be_billed = False
 
 
 class LargerThanAMinute(RequestRefused):

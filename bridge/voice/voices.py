@@ -383,7 +383,7 @@ def _check_prices(*given: float | None) -> None:
     # A price that is no number would stop every call at the reckoning of what it could cost.
     if any(price is not None and not 0 <= price <= MOST_PRICE for price in given):
         raise VoiceRefused(f"A price is a number of dollars, at most {MOST_PRICE:,}. Nothing was changed.")
-    # One of the two alone would say nothing, and no bound in dollars would hold.
+    # One of the two alone would say nothing of what a call costs.
     if sum(price is None for price in given) == 1:
         raise VoiceRefused("Give both prices, for what it is sent and for what it writes. Nothing was changed.")
 

@@ -171,7 +171,7 @@ def test_adds_a_voice_and_lists_pauses_and_resumes_it(bare: Path) -> None:
 
 
 def test_bounds_a_voice_and_shows_how_it_stands(kept: House, bare: Path) -> None:
-    assert "has no prices that are known" in told(
+    assert "with a bound in dollars it is not asked" in told(
         "voice", "budgets", "test-voice", "--cost-a-day", "2.5", "--replies-a-month", "40"
     )
     assert "15 in and $75 out" in told("voice", "prices", "Test Voice", "--price-in", "15", "--price-out", "75")

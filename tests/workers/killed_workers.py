@@ -22,7 +22,6 @@ from redis import Redis
 from sqlalchemy import func, select, text
 
 from bridge import db, settings
-from bridge.answer import replies
 from bridge.records import Generation, Reply, ReplyRequest
 from bridge.voice import budgets, prices
 from bridge.voice.model import Outcome, Usage
@@ -164,7 +163,7 @@ def money(made: Sequence[Generation]) -> dict[str, object]:
     *open*: calls of which nobody knows what they cost, without an end or broken off; they count at their most.
     """
     answered = [each for each in made if each.outcome in {outcome.value for outcome in Outcome}]
-    refused = [each for each in made if each.outcome in {trouble.__name__ for trouble in replies.UNBILLED}]
+    refused = [each for each in made if each.status is not None and each.status >= 400]
     settled = {each.id for each in (*answered, *refused)}
     unknown = [each for each in made if each.id not in settled]
     reckoned = {each.id: cost_by_tokens(each) for each in answered}

@@ -22,8 +22,9 @@ from bridge.app import create_app
 from bridge.letter import comments
 from bridge.letter.comments import Letter
 from bridge.people import accounts
-from bridge.records import Comment, Essay, Outgoing, ReplyRequest, Voice
+from bridge.records import Comment, Essay, Generation, Outgoing, ReplyRequest, Voice
 from bridge.voice import budgets, voices
+from bridge.voice.model import Outcome
 from moderation.queue import awaiting_review
 from moderation.types import Kind
 from workers import endpoints, sitting
@@ -222,12 +223,13 @@ class Scene:
         made = self.workshop.generations()
         assert all(each.ended_at is not None and each.reserved is not None for each in made)
         for each in made:
-            # What was refused cost nothing; what broke off may have been billed, and nobody knows how much.
-            known = {"ModelBusy": 0, "RequestRefused": 0, "VoiceBlocked": 0, "PassingTrouble": None, "Unreadable": None}
-            if each.outcome in known:
-                assert each.cost == known[each.outcome]
-            else:
+            # What was refused or never sent cost nothing; what broke off may have been billed: nobody knows how much.
+            if each.outcome in set(Outcome):
                 assert each.cost
+            elif each.outcome == "Unreadable" or each.status == 408 or (each.status is None and not never_sent(each)):
+                assert each.cost is None
+            else:
+                assert each.cost == 0
         recorded = sum(each.cost if each.cost is not None else each.reserved or 0 for each in made)
         with self.workshop.site.database.reading_sessions() as session:
             counted = budgets.counted(session, self.workshop.voice_id, at=budgets.clock(session)).month
@@ -266,6 +268,10 @@ class Scene:
             voices.resume(session, session.get_one(Voice, self.workshop.voice_id))
             for comment_id in failed:
                 replies.ask_again(session, comment_id)
+
+
+def never_sent(made: Generation) -> bool:
+    return (made.error or "").endswith("ConnectError")
 
 
 def nobodys_address() -> str:
@@ -408,6 +414,23 @@ def test_pauses_for_a_quarter_of_an_hour_when_the_api_fails_again_and_again(scen
     assert workshop.states() == ["answered"] * 6
     scene.assert_money_is_recorded()
     scene.assert_nothing_is_twice()
+
+
+@pytest.mark.slow
+def test_probes_with_one_letter_and_pauses_again_when_the_api_fails_still(scene: Scene) -> None:
+    workshop = scene.workshop
+    for n in range(8):
+        workshop.asked(f"Number {n}?\n[[status=500;times=60;key={secrets.token_hex(8)}]]")
+    for _ in range(replies.PAUSE_AFTER):
+        scene.sit()
+    for probes in range(1, 4):
+        workshop.time_passes()
+        assert scene.sit() == "1 asked"
+        assert len(workshop.generations()) == 3 * (replies.PAUSE_AFTER + probes)
+        assert workshop.voice().paused_until is not None
+        assert scene.sit() == "nothing to do"
+    # All of it was refused, so none of it was paid for.
+    assert {made.cost for made in workshop.generations()} == {0}
 
 
 @pytest.mark.slow

@@ -8,10 +8,12 @@ from ground.called import choose, picks, refuse, send_away
 from ground.house import SLUG, VOICE, House, text
 from sqlalchemy import select, update
 
-from bridge.answer import replies
+from bridge.answer import calls, replies
 from bridge.answer.awaiting import Stage
 from bridge.letter import comments
 from bridge.records import Comment, Essay, ReplyRequest, Voice
+from bridge.voice import budgets
+from bridge.voice.budgets import Bounds, BudgetSpent
 from bridge.voice.model import PassingTrouble, RequestRefused
 from moderation import gate
 from moderation.base import now
@@ -63,6 +65,26 @@ def test_says_until_when_a_letter_may_wait_without_a_word_of_money(house: House,
     assert f"until {told.day} {told:%B %Y, %H:%M} UTC or a little longer" in page
     for hidden in ("budget", "$", "cost", "limit"):
         assert hidden not in page
+
+
+def test_names_no_day_where_only_an_admin_can_make_room(house: House, client: FlaskClient) -> None:
+    sent = house.post()
+    with house.site.database.sessions.begin() as session:
+        voice = session.scalars(select(Voice)).one()
+        budgets.set_bounds(session, voice, Bounds(replies_a_day=0))
+        sitting = replies.begin_sitting(session, session.scalars(select(Essay.id)).one())
+        assert sitting is not None
+        with pytest.raises(BudgetSpent) as refused:
+            budgets.reserve(session, voice, {"max_tokens": 1}, comment_id=1, at=budgets.clock(session))
+        replies.wait_again(session, sitting, sitting.claimed[0], refused.value.why, until=refused.value.until)
+    assert stage(house, sent.public_id) is Stage.WAITING
+    assert "until" not in text(client.get(f"/letters/{sent.token}"))
+    with house.site.database.reading_sessions() as session:
+        assert calls.of_letter(session, house.submission(sent.public_id)).waits_until is None
+    # An admin makes room, and it is asked.
+    with house.site.database.sessions.begin() as session:
+        assert budgets.set_bounds(session, session.scalars(select(Voice)).one(), Bounds(replies_a_day=1)) == [1]
+    assert len(house.answer()) == 1
 
 
 @pytest.mark.parametrize(("seconds", "asked"), [(None, False), (900, False), (-900, True)])

@@ -23,7 +23,7 @@ from bridge.db import database_time
 from bridge.records import Comment, Generation, ReplyRequest, RequestState, Voice
 from bridge.voice import budgets, voices
 from bridge.voice.budgets import Bounds, BudgetRefused, BudgetSpent
-from bridge.voice.model import ModelBusy, PassingTrouble, RequestRefused, Trouble, VoiceBlocked, read
+from bridge.voice.model import DEADLINE, ModelBusy, PassingTrouble, RequestRefused, Trouble, VoiceBlocked, read
 
 R = TypeVar("R")
 ORIGIN = ScriptedModel().origin(None)
@@ -149,12 +149,14 @@ def test_reserves_for_a_call_with_more_room_by_its_extra_body(open_workshop: Cal
     assert (generation.reserved or 0) > most(workshop, sitting, claimed) + 7000 * 10
 
 
-def test_counts_a_call_without_an_end_at_its_most_for_good(workshop: Workshop) -> None:
+def test_counts_a_call_without_an_end_at_its_most_for_good(workshop: Workshop, at: Callable[[datetime], None]) -> None:
+    at(NOON)
     workshop.asked()
     sitting = begun(workshop)
     (claimed,) = sitting.claimed
     call(workshop, sitting, claimed)
     workshop.time_passes()
+    at(NOON + timedelta(seconds=DEADLINE + 1))
     assert workshop.sweep() == 1
     assert spent(workshop).day == budgets.Counted(most(workshop, sitting, claimed), 0, 0, 0)
     again = begun(workshop)
@@ -237,7 +239,7 @@ def test_takes_the_longest_wait_of_several_budgets(workshop: Workshop, at: Calla
     bound(workshop, cost_a_day=0, replies_a_month=0)
     with pytest.raises(BudgetSpent) as refused:
         call(workshop, sitting, sitting.claimed[0])
-    assert refused.value.until == datetime(2031, 6, 1, tzinfo=UTC).timestamp()
+    assert refused.value.until == datetime(2031, 6, 1, tzinfo=UTC).timestamp() + budgets.ADMINS_SECOND
 
 
 def test_bounds_a_cost_that_only_the_table_knows(open_workshop: Callable[..., Workshop]) -> None:
@@ -251,13 +253,54 @@ def test_bounds_a_cost_that_only_the_table_knows(open_workshop: Callable[..., Wo
     call(workshop, sitting, sitting.claimed[0])
 
 
-def test_bounds_no_cost_where_there_are_no_prices(open_workshop: Callable[..., Workshop]) -> None:
+def test_makes_no_call_where_a_bound_in_dollars_has_no_price_to_go_by(open_workshop: Callable[..., Workshop]) -> None:
+    workshop = open_workshop(model="no-such-model-0", price_in=None, price_out=None)
+    comment_id = workshop.asked()
+    bound(workshop, cost_a_month=1_000_000)
+    sitting = begun(workshop)
+    with pytest.raises(BudgetSpent, match="No price is known for this voice") as refused:
+        call(workshop, sitting, sitting.claimed[0])
+    assert refused.value.for_all
+    assert left(workshop) == left(workshop, costing=None) == 0
+    step(workshop, replies.wait_again, sitting, sitting.claimed[0], refused.value.why, until=refused.value.until)
+    # Once it is said what it costs, it is asked.
+    with workshop.site.database.sessions.begin() as session:
+        voice = voices.held(session, workshop.voice_id)
+        voices.set_prices(session, voice, price_in=1, price_out=1)
+        assert budgets.put_off_no_longer(session, voice) == [workshop.essay_id]
+    sitting = begun(workshop)
+    call(workshop, sitting, sitting.claimed[0])
+    assert [made.reserved is not None for made in workshop.generations(comment_id)] == [True]
+
+
+def test_needs_no_price_where_only_replies_are_bounded(open_workshop: Callable[..., Workshop]) -> None:
     workshop = open_workshop(model="no-such-model-0", price_in=None, price_out=None)
     workshop.asked()
-    bound(workshop, cost_a_day=0, cost_a_month=0)
+    bound(workshop, replies_a_day=1)
     sitting = begun(workshop)
     call(workshop, sitting, sitting.claimed[0])
     assert [made.reserved for made in workshop.generations()] == [None]
+
+
+def test_waits_for_the_end_of_a_call_whose_letter_was_taken_back(
+    workshop: Workshop, at: Callable[[datetime], None]
+) -> None:
+    at(NOON)
+    first_id = workshop.asked("One.")
+    workshop.asked("Two.")
+    sitting = begun(workshop)
+    first, second = sitting.claimed
+    costs = most(workshop, sitting, first)
+    bound(workshop, cost_a_day=costs * 3 // 2)
+    call(workshop, sitting, first)
+    workshop.take_back(first_id)
+    with pytest.raises(BudgetSpent, match="Calls that are still open") as refused:
+        call(workshop, sitting, second)
+    assert refused.value.until == NOON.timestamp() + budgets.HELD_SECONDS
+    # Nobody hears of it any more: its worker died, and what it cost nobody knows.
+    at(NOON + timedelta(seconds=DEADLINE + 1))
+    with pytest.raises(BudgetSpent, match="The day's budget is spent"):
+        call(workshop, sitting, second)
 
 
 def test_counts_replies_and_the_calls_that_may_become_some(workshop: Workshop) -> None:

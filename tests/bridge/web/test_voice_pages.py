@@ -176,10 +176,11 @@ def test_shows_what_open_calls_hold(house: House, desk: FlaskClient) -> None:
     assert "$0.12 is held for calls that are open" in text(desk.get(PAGE))
 
 
-def test_says_that_no_bound_in_dollars_holds_without_prices(desk: FlaskClient) -> None:
+def test_says_that_nothing_is_asked_within_dollars_without_prices(desk: FlaskClient) -> None:
     for path in (PAGE, VOICES):
-        assert "No price of this model is known, so nothing is counted and no bound in dollars holds." in text(
-            desk.get(path)
+        assert (
+            "No price of this model is known, so nothing is counted, and with a bound in dollars nothing is asked."
+            in text(desk.get(path))
         )
 
 
