@@ -18,6 +18,7 @@ from bridge import outdated
 from bridge.db import database_time
 from bridge.records import Answering, Batch, Calls, Charter, Endpoint, Essay, Voice
 from bridge.text import markup
+from bridge.text.language import N_
 from bridge.voice import prices
 from bridge.voice.model import Usage
 from moderation.base import now
@@ -60,7 +61,7 @@ class NoSuchVoice(VoiceRefused):
     """Raised when no voice has this address."""
 
     def __init__(self) -> None:
-        super().__init__("There is no voice at this address.")
+        super().__init__(N_("There is no voice at this address."))
 
 
 class CharterRefused(VoiceRefused):

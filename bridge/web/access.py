@@ -24,11 +24,21 @@ from werkzeug.exceptions import (
 from bridge.people import accounts
 from bridge.site import Site
 from bridge.text import language
+from bridge.text.language import N_
 from moderation import moderators
 from moderation.types import Moderator
 
 SAFE = {"GET", "HEAD", "OPTIONS"}
 csrf = CSRFProtect()
+
+
+class SentFromElsewhere(Forbidden):
+    """Raised for a form that a page of another site sent."""
+
+    heading = N_("Sent from elsewhere")
+
+    def __init__(self) -> None:
+        super().__init__(N_("This form came from another site. Nothing was changed."))
 
 
 class Access(StrEnum):
@@ -254,16 +264,16 @@ def _admit_form() -> None:
     try:
         sent.decode()
     except UnicodeDecodeError:
-        raise BadRequest("This form is not UTF-8 text. Nothing was changed.") from None
+        raise BadRequest(N_("This form is not UTF-8 text. Nothing was changed.")) from None
     # Words have a door of their own, which tells their author; what else has a NUL was not written by a browser.
     if any("\x00" in value for name, value in request.form.items() if name not in {"author", "body"}):
-        raise BadRequest("This form cannot be read. Nothing was changed.")
+        raise BadRequest(N_("This form cannot be read. Nothing was changed."))
 
 
 def _refuse_other_sites() -> None:
     """Refuse a form of another site. Browsers tell in one header or the other; what tells nothing is no browser."""
     if request.headers.get("Sec-Fetch-Site") == "cross-site":
-        raise Forbidden("This form came from another site. Nothing was changed.")
+        raise SentFromElsewhere
     origin = request.headers.get("Origin")
     if origin is not None and origin.partition("://")[2] != request.host:
-        raise Forbidden("This form came from another site. Nothing was changed.")
+        raise SentFromElsewhere

@@ -61,11 +61,12 @@ _SENTENCES = {
     403: N_("This is not open to you."),
     404: N_("There is nothing at this address."),
     405: N_("This address does not take that kind of request."),
+    411: N_("This came without saying how long it is, so it was not read. Nothing was changed."),
     413: N_("This is too large to be taken. A letter has 5,000 characters at most."),
-    415: "The body must be JSON, sent as application/json.",
+    415: N_("The body must be JSON, sent as application/json."),
     500: N_("Something went wrong here. What you sent before is safe."),
 }
-"""What a refusal of the framework is called where it gives no reason of its own."""
+_REFUSED = N_("This request cannot be answered as it was sent.")
 _WORDS = ("body", "words", "reason", "told", "charter")
 """The fields in which people write more than a line."""
 _FIELD: dict[type[Exception], str] = {
@@ -94,6 +95,11 @@ def register(app: Flask) -> None:
 def status_of(refused: Exception) -> int:
     """Return the status that a refusal is answered with, where a view answers it itself."""
     return next((_STATUS[kind] for kind in type(refused).__mro__ if kind in _STATUS), 500)
+
+
+def sentence_for(status: int) -> str:
+    """Return what a refusal of the framework is called where it gives no reason of its own."""
+    return _SENTENCES.get(status, _SENTENCES[500] if status >= 500 else _REFUSED)
 
 
 def problem(status: int, title: str, **more: Any) -> Response:
@@ -182,7 +188,7 @@ def _http(refused: HTTPException) -> ResponseReturnValue:
         return refused.response
     status = refused.code or 500
     ours = refused.description if refused.description != type(refused).description else None
-    answer = make_response(_answer(status, ours or _SENTENCES.get(status, refused.name), refused))
+    answer = make_response(_answer(status, ours or sentence_for(status), refused))
     if isinstance(refused, MethodNotAllowed) and refused.valid_methods:
         answer.headers["Allow"] = ", ".join(sorted(refused.valid_methods))
     if status == 401 and request.path.startswith("/api/"):
@@ -196,7 +202,7 @@ def _stale_form(refused: CSRFError) -> ResponseReturnValue:
 
 
 def _too_deep(refused: RecursionError) -> ResponseReturnValue:
-    return _answer(400, "This is nested too deeply to be read.", refused)
+    return _answer(400, N_("This is nested too deeply to be read."), refused)
 
 
 def _database_busy(refused: OperationalError | PoolTimeout) -> ResponseReturnValue:
@@ -222,4 +228,4 @@ def _is_out_of_reach(error: OperationalError) -> bool:
 def _not_what_was_reviewed(refused: errors.NotWhatWasReviewed) -> ResponseReturnValue:
     # The id is logged and the page withheld: words that nobody approved must not be shown, whoever changed them.
     log.critical("stored words are not those of their digest: submission %s", refused.submission_id)
-    return _answer(500, "Something here is not as it was reviewed, so it is not shown.", refused)
+    return _answer(500, N_("Something here is not as it was reviewed, so it is not shown."), refused)

@@ -8,6 +8,7 @@ from flask.typing import ResponseReturnValue
 from bridge.essay import intake
 from bridge.letter import admission, reports
 from bridge.page import paths
+from bridge.text.language import N_
 from bridge.text.words import NOTE_LENGTH, WordsRefused, essay_title
 from bridge.web import arriving
 from bridge.web.access import Access, current_moderator, open_to, site
@@ -17,6 +18,13 @@ from moderation.errors import UnknownReasonCode
 blueprint = Blueprint("reports", __name__)
 
 AT_ONCE = 30
+
+
+class NothingChosen(Exception):
+    """What a reporter is told whose form names none of the reasons that it offers. Programs are told the codes."""
+
+    def __init__(self) -> None:
+        super().__init__(N_("Please choose what is wrong with it. Nothing was sent."))
 
 
 @blueprint.app_context_processor
@@ -41,7 +49,9 @@ def create_report() -> ResponseReturnValue:
     try:
         arriving.take(admission.REPORTS)
         token = reports.receive_report(site(), of, request.form.get("code", ""), request.form.get("words"))
-    except (UnknownReasonCode, WordsRefused) as refused:
+    except UnknownReasonCode:
+        return _form(of, refused=NothingChosen()), 422
+    except WordsRefused as refused:
         return _form(of, refused=refused), 422
     except admission.NothingMoreNow as refused:
         return _form(of, refused=refused), 429, {"Retry-After": str(refused.retry_after)}
