@@ -13,7 +13,16 @@ from sqlalchemy.orm import Session, aliased
 
 from moderation import gate, ledger
 from moderation.base import now
-from moderation.errors import CannotAppeal, NoSuchSubmission, ReasonTooLong, ReasonTooShort
+from moderation.errors import (
+    AppealedBefore,
+    CannotAppeal,
+    NoSuchSubmission,
+    NotRejected,
+    ReasonTooLong,
+    ReasonTooShort,
+    TakenBackBefore,
+    TooLateToAppeal,
+)
 from moderation.records import AppealRow, Decision, ReasonRow, Submission, Withdrawal
 from moderation.types import Appealed, Digest, Kind, ModeratorId, Rejected, SubmissionId, Tray, Verdict
 
@@ -42,7 +51,7 @@ def appeal(
         raise NoSuchSubmission(rejected)
     why_not = _why_not(session, submission)
     if why_not is not None:
-        raise CannotAppeal(SubmissionId(rejected), why_not)
+        raise why_not
     if not words.strip():
         raise ReasonTooShort(1)
     if len(words) > LENGTH:
@@ -130,17 +139,18 @@ def made(session: Session, submission_id: int) -> Appealed | None:
     )
 
 
-def _why_not(session: Session, submission: Submission) -> str | None:
+def _why_not(session: Session, submission: Submission) -> CannotAppeal | None:
+    submission_id = SubmissionId(submission.id)
     if session.get(AppealRow, submission.id) is not None:
-        return "There is one appeal for a letter, and it was made."
+        return AppealedBefore(submission_id)
     decision = session.get(Decision, submission.id)
     if submission.kind != Kind.COMMENT or decision is None or decision.verdict != Verdict.REJECT:
-        return "Only a letter that was not posted can be appealed for."
+        return NotRejected(submission_id)
     if session.get(Withdrawal, submission.id) is not None:
-        return "This letter was taken back."
+        return TakenBackBefore(submission_id)
     once = session.scalar(select(Submission.id).where(Submission.supersedes == submission.id))
     if once is not None:
-        return "There is one appeal for a letter, and it was made."
+        return AppealedBefore(submission_id)
     if decision.decided_at + WITHIN <= now():
-        return f"An appeal can be made within {WITHIN.days} days of the decision, and they are over."
+        return TooLateToAppeal(submission_id, days=WITHIN.days)
     return None

@@ -1,8 +1,13 @@
-"""The gate's refusals: one class for each fact, carrying it, never the words themselves."""
+"""The gate's refusals: one class for each fact, carrying it, never the words themselves.
+
+A `sentence` of a class is what an author may be told: the site's catalogues have it in other languages, without the
+`parts` that are put into it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from moderation.types import Digest, State, SubmissionId, Verdict
 
@@ -83,11 +88,44 @@ class AnotherModeratorNeeded(Refused):
 
 
 class CannotAppeal(Refused):
-    """Raised when there is no rejection to appeal against, or no longer, or not again."""
+    """Raised, as one of its five kinds, when there is nothing to appeal against, or no longer, or not again."""
 
-    def __init__(self, submission_id: SubmissionId, why: str) -> None:
-        super().__init__(f"{why} Nothing was changed.")
+    sentence: ClassVar[str]
+
+    def __init__(self, submission_id: SubmissionId, **parts: int) -> None:
+        super().__init__(self.sentence % parts)
         self.submission_id = submission_id
+        self.parts = parts
+
+
+class AppealedBefore(CannotAppeal):
+    """Raised when the one appeal for a comment was made."""
+
+    sentence = "There is one appeal for a letter, and it was made. Nothing was changed."
+
+
+class NotRejected(CannotAppeal):
+    """Raised when the words are no comment's, or were not rejected."""
+
+    sentence = "Only a letter that was not posted can be appealed for. Nothing was changed."
+
+
+class TakenBackBefore(CannotAppeal):
+    """Raised when its author took a rejected comment back."""
+
+    sentence = "This letter was taken back. Nothing was changed."
+
+
+class TooLateToAppeal(CannotAppeal):
+    """Raised when the days are over within which an appeal could be made."""
+
+    sentence = "An appeal can be made within %(days)s days of the decision, and they are over. Nothing was changed."
+
+
+class AppealStays(CannotAppeal):
+    """Raised when an author would change the words of an appeal."""
+
+    sentence = "An appeal is for the words that were rejected, so they stay as they were. Nothing was changed."
 
 
 class NotReleased(Refused):
@@ -143,8 +181,10 @@ class ReasonTooLong(Refused):
 class NothingToAnswer(Refused):
     """Raised when words answer something that is not released, or something of the wrong kind."""
 
+    sentence: ClassVar[str] = "What this answers is not public, or no longer."
+
     def __init__(self, answered: int | None) -> None:
-        super().__init__("What this answers is not public, or no longer.")
+        super().__init__(self.sentence)
         self.answered = answered
 
 

@@ -18,7 +18,7 @@ from moderation.digest import commitment, new_nonce, salted
 from moderation.errors import (
     AlreadyDecided,
     AnotherModeratorNeeded,
-    CannotAppeal,
+    AppealStays,
     NoLongerPending,
     NoSuchSubmission,
     NothingToAnswer,
@@ -81,11 +81,11 @@ def submit(
     for whose it is. With *supersedes*, the pending submission of that id leaves the desk in the same transaction.
 
     Raises `NothingToAnswer` unless *in_answer_to* is released and of a kind that *kind* may answer;
-    `AlreadyDecided` or `NoLongerPending` if what it supersedes no longer waits; `CannotAppeal` if that is an appeal.
+    `AlreadyDecided` or `NoLongerPending` if what it supersedes no longer waits; `AppealStays` if that is an appeal.
     """
     if supersedes is not None:
         if session.get(AppealRow, supersedes) is not None:
-            raise CannotAppeal(supersedes, "An appeal is for the words that were rejected, so they stay as they were.")
+            raise AppealStays(supersedes)
         _leave_the_desk(session, supersedes)
     return place(
         session,

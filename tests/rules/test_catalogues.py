@@ -17,7 +17,7 @@ from babel.messages.pofile import read_po, write_po
 
 from bridge.settings import LANGUAGES
 from bridge.text.language import ENGLISH, LOCALES
-from moderation import reasons
+from moderation import errors, reasons
 
 HOUSE = Path(__file__).parents[2]
 OTHERS = [code for code in LANGUAGES if code != ENGLISH]
@@ -41,6 +41,9 @@ def template() -> Catalog:
             catalogue.add(message, None, [(where, 0)], auto_comments=comments, context=context)
     for meaning in (*reasons.COMMENT_CODES.values(), *reasons.MODEL_CODES.values()):
         catalogue.add(meaning, None, [("moderation/reasons.py", 0)])
+    for refusal in vars(errors).values():
+        if isinstance(refusal, type) and "sentence" in vars(refusal):
+            catalogue.add(refusal.sentence, None, [("moderation/errors.py", 0)])
     return catalogue
 
 

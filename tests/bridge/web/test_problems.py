@@ -1,5 +1,7 @@
 """What a reader is refused is told in the reader's language; programs and the desk are told in English."""
 
+from datetime import timedelta
+
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -9,8 +11,11 @@ from werkzeug.test import TestResponse
 
 from bridge import db
 from bridge.app import MAX_BODY, create_app
+from bridge.letter import comments
+from bridge.letter.comments import Receipt
 from bridge.web.access import Access, open_to
-from moderation import errors
+from moderation import appeals, errors
+from moderation.base import now
 
 GERMAN = {"Accept-Language": "de"}
 FORM = f"/essays/{SLUG}/comments"
@@ -30,7 +35,72 @@ def refusal(page: TestResponse) -> tuple[str, str]:
     return heading, sentence
 
 
-# In its form
+def rejected(house: House) -> Receipt:
+    sent = house.send("Is this rest?")
+    house.reject(sent.public_id, code="off_topic", reason=None)
+    return sent
+
+
+# On an author's page
+
+
+def test_tells_an_author_of_their_second_appeal(house: House, client: FlaskClient) -> None:
+    filled = form(client.get(f"/letters/{rejected(house).token}?lang=de"), "/appeal")
+    filled.submit(client, words="Bitte.")
+    again = filled.submit(client, words="Noch einmal.")
+    assert again.status_code == 409
+    assert alert(again) == (
+        "Für jeden Brief gibt es einen Einspruch, und er wurde schon erhoben. Nichts wurde geändert. "
+        "Was Sie geschrieben haben:"
+    )
+
+
+def test_tells_an_author_that_an_appeal_came_too_late(
+    house: House, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled = form(client.get(f"/letters/{rejected(house).token}?lang=de"), "/appeal")
+    later = now() + appeals.WITHIN + timedelta(seconds=5)
+    monkeypatch.setattr(appeals, "now", lambda: later)
+    late = filled.submit(client, words="Bitte.")
+    assert late.status_code == 409
+    assert alert(late) == (
+        "Einspruch kann binnen 20 Tagen nach der Entscheidung erhoben werden, und sie sind vorbei. "
+        "Nichts wurde geändert. Was Sie geschrieben haben:"
+    )
+
+
+def test_tells_an_author_what_cannot_be_appealed_for(house: House, client: FlaskClient) -> None:
+    sent = rejected(house)
+    filled = form(client.get(f"/letters/{sent.token}?lang=de"), "/appeal")
+    comments.take_back(house.site, sent.public_id)
+    assert alert(filled.submit(client, words="Bitte.")).startswith("Dieser Brief wurde zurückgenommen. Nichts")
+    filled.action = filled.action.replace(sent.token, house.send().token)
+    assert alert(filled.submit(client, words="Bitte.")).startswith(
+        "Einspruch ist nur für einen Brief möglich, der nicht veröffentlicht wurde. Nichts"
+    )
+
+
+def test_tells_an_author_that_the_words_of_an_appeal_stay(house: House, client: FlaskClient) -> None:
+    sent = house.send("Is this rest?")
+    change = form(client.get(f"/letters/{sent.token}/change?lang=de"), "/change")
+    house.reject(sent.public_id, code="off_topic", reason=None)
+    form(client.get(f"/letters/{sent.token}?lang=de"), "/appeal").submit(client, words="Bitte.")
+    refused = change.submit(client, body="Was ist Ruhe?")
+    assert refused.status_code == 409
+    assert alert(refused).startswith("Ein Einspruch gilt den Worten, die nicht veröffentlicht wurden")
+
+
+def test_tells_an_author_that_what_they_answer_was_taken_down_meanwhile(house: House, client: FlaskClient) -> None:
+    first, reply = house.exchange()
+    sent = house.send("Really?", parent=reply)
+    change = form(client.get(f"/letters/{sent.token}/change?lang=de"), "/change")
+    comments.take_back(house.site, first.public_id)
+    refused = change.submit(client, body="Wirklich?")
+    assert refused.status_code == 422
+    assert alert(refused) == (
+        "Worauf diese Worte antworten, ist nicht oder nicht mehr veröffentlicht. "
+        "Ihre Worte stehen unten, und nichts ist verloren."
+    )
 
 
 def test_tells_a_reporter_to_say_what_is_wrong(house: House, client: FlaskClient) -> None:
