@@ -4,19 +4,30 @@
 empty until somebody has put it into words.
 """
 
+import ast
+import importlib
+import inspect
+import pkgutil
 import re
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Collection, Iterator
+from functools import cache
 from io import BytesIO
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import pytest
 from babel.messages import Catalog, Message
 from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_file
 from babel.messages.pofile import read_po, write_po
+from werkzeug.exceptions import default_exceptions
 
+from bridge import web
 from bridge.settings import LANGUAGES
 from bridge.text.language import ENGLISH, LOCALES
+from bridge.web import access, problems
+from bridge.web.access import Access
 from moderation import errors, reasons
 
 HOUSE = Path(__file__).parents[2]
@@ -26,6 +37,44 @@ KEYWORDS = {**DEFAULT_KEYWORDS, "N_": None}
 OPTIONS = {"extensions": "jinja2.ext.i18n", "trimmed": "true", "newstyle_gettext": "true", "silent": "false"}
 _PLACE = re.compile(r"%\((\w+)\)s|\{(\w+)\}")
 _TAG = re.compile(r"</?[a-z]+[^<>]*>")
+_SENTENCE = re.compile(r"[A-Z%{].* .*[.?!]")
+FOR_PROGRAMS = {"bridge.web.api", "bridge.web.mentions"}
+TO_OTHERS = {
+    *("_admit_sign_in", "_admit_moderator", "_admit_bearer", "_admit_json", "_stale_form"),
+    *("invalid", "CountsQuery"),
+}
+"""What speaks to moderators, or to programs, in modules that speak to readers too."""
+IN_ENGLISH = {
+    "bridge.answer.calls.NoSuchCall",
+    "bridge.desk.keeping.WhyTooLong",
+    "bridge.desk.reviews.NotALetter",
+    "bridge.letter.comments.KeyTooWeak",
+    "bridge.letter.comments.KeyUsedForOtherWords",
+    "bridge.letter.comments.SecretRefused",
+    "bridge.letter.reports.ReportClosed",
+    "bridge.text.words.NoTitle",
+    "bridge.voice.budgets.BudgetRefused",
+    "bridge.voice.voices.CharterChanged",
+    "bridge.voice.voices.WayRefused",
+    "bridge.web.letters.NoVerdict",
+    "bridge.web.letters.ReasonToApprove",
+    "moderation.errors.AdminNeeded",
+    "moderation.errors.AlreadyDecided",
+    "moderation.errors.AnotherModeratorNeeded",
+    "moderation.errors.NoLongerPending",
+    "moderation.errors.NoOpenProposal",
+    "moderation.errors.NoSuchSubmission",
+    "moderation.errors.NotReleased",
+    "moderation.errors.NotTheWordsStored",
+    "moderation.errors.NothingToReread",
+    "moderation.errors.ReasonTooLong",
+    "moderation.errors.ReasonTooShort",
+    "moderation.errors.SecondModeratorNeeded",
+    "moderation.errors.UnknownModerator",
+    "moderation.errors.UnknownReasonCode",
+    "moderation.moderators.NameTaken",
+}
+"""The refusals that only moderators, operators and programs are shown."""
 
 
 def template() -> Catalog:
@@ -108,6 +157,79 @@ def test_keeps_facts_and_markup(code: str) -> None:
 @pytest.mark.parametrize("code", OTHERS)
 def test_writes_no_direction_into_words(code: str) -> None:
     assert not re.search("[\u202a-\u202e\u2066-\u2069]", (LOCALES / code / "LC_MESSAGES" / "emeritus.po").read_text())
+
+
+def readers_modules() -> list[ModuleType]:
+    """Return the modules with a view that is open to readers, and the two that every request of theirs goes through."""
+    names = {f"bridge.web.{each.name}" for each in pkgutil.iter_modules(web.__path__)} - FOR_PROGRAMS
+    modules = [importlib.import_module(name) for name in sorted(names)]
+    return [access, problems, *(each for each in modules if _is_open_to_readers(each))]
+
+
+def _is_open_to_readers(module: ModuleType) -> bool:
+    views = [each for each in vars(module).values() if type(each) is FunctionType]
+    return any(getattr(view, "access", None) in {Access.PUBLIC, Access.AUTHOR} for view in views)
+
+
+def refusals() -> set[type[Exception]]:
+    """Return the refusals that have a page, and those that the readers' modules answer themselves; with their kinds."""
+    found = set(problems._STATUS)
+    for module in readers_modules():
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.ExceptHandler) and node.type is not None:
+                caught = eval(ast.unparse(node.type), dict(vars(module)))
+                found |= set(caught if isinstance(caught, tuple) else [caught])
+    kinds = list(found)
+    for each in kinds:
+        kinds += each.__subclasses__()
+    return {each for each in kinds if each.__module__.split(".")[0] in {"bridge", "moderation"}}
+
+
+def sentences(source: str, *, besides: Collection[str] = ()) -> set[str]:
+    """Return what reads like a sentence in *source*, docstrings and what is named in *besides* left out."""
+
+    def texts(node: ast.AST) -> Iterator[str]:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in besides:
+            return
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            return
+        if isinstance(node, ast.JoinedStr):
+            # No catalogue has what is put together like this, and the test says so.
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        else:
+            for part in ast.iter_child_nodes(node):
+                yield from texts(part)
+
+    return {text for text in texts(ast.parse(textwrap.dedent(source))) if _SENTENCE.fullmatch(text)}
+
+
+@cache
+def told() -> set[str]:
+    """Return what the catalogues say."""
+    return {english for _, english in messages(template())}
+
+
+def test_says_every_refusal_that_readers_meet() -> None:
+    """A refusal is a reader's unless it is listed as somebody else's."""
+    untold = {
+        f"{each.__module__}.{each.__name__}" for each in refusals() if sentences(inspect.getsource(each)) - told()
+    }
+    assert untold == IN_ENGLISH
+
+
+def test_says_everything_else_that_the_readers_modules_answer() -> None:
+    untold = [
+        (module.__name__, sentence)
+        for module in readers_modules()
+        for sentence in sentences(inspect.getsource(module), besides=TO_OTHERS) - told()
+    ]
+    assert untold == []
+
+
+def test_says_every_status() -> None:
+    assert {problems.sentence_for(status) for status in default_exceptions} <= told()
 
 
 def bring_up_to_date() -> None:
