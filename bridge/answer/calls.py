@@ -43,6 +43,7 @@ _CAME_TO = {
     "PassingTrouble": "The API failed, was overloaded, or was not reached.",
     "VoiceBlocked": "The API lets nothing through until a person acts.",
     "RequestRefused": "The API refused the request.",
+    "LargerThanAMinute": "The API takes less than this from our key in a whole minute.",
     "Unreadable": "What came back could not be read.",
     "BatchLost": "Its batch was lost. It may have been billed.",
     "NotInTheFile": "Its batch came back without an answer to this one.",

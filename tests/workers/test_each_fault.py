@@ -29,7 +29,7 @@ from moderation.queue import awaiting_review
 from moderation.types import Kind
 from workers import endpoints, sitting
 from workers.claude import Claude
-from workers.rehearsal import Rehearsal, running
+from workers.rehearsal import Rehearsal, RehearsalSettings, running
 from workers.rehearsal.models import CATALOGUE
 from workers.settings import WorkerSettings
 
@@ -389,6 +389,33 @@ def test_says_a_thread_that_is_longer_than_the_model_can_read(scene: Scene, monk
     ] * 2
     assert workshop.voice().paused_at is None
     scene.assert_money_is_recorded()
+
+
+@pytest.mark.slow
+def test_says_a_thread_that_no_minute_of_the_api_has_room_for(scene: Scene) -> None:
+    workshop = scene.workshop
+    for n in range(6):
+        workshop.asked(f"Earlier {n}. " + "Words. " * 600, wants_reply=False)
+    workshop.asked("Do you wake?")
+    scene.sit()
+    [whole] = workshop.generations()
+    tokens = (whole.input_tokens or 0) + (whole.cache_write_tokens or 0)
+    # Half of that thread has room in such a minute, and the whole in none, however long it waits.
+    with running(RehearsalSettings(latency=0, limits=f"input-tokens={tokens - 100}")) as stage:
+        trimmed = workshop.asked("Do you dream?")
+        Scene(workshop, stage).sit()
+    assert [made.outcome for made in workshop.generations(trimmed)] == ["LargerThanAMinute", "replied"]
+    assert workshop.request(trimmed).state == "answered"
+    with running(RehearsalSettings(latency=0, limits="input-tokens=600")) as stage:
+        failed = workshop.asked("And now?")
+        Scene(workshop, stage).sit()
+    assert [made.outcome for made in workshop.generations(failed)] == ["LargerThanAMinute"] * 2
+    assert [made.cost for made in workshop.generations(failed)] == [0, 0]
+    assert (workshop.request(failed).state, workshop.request(failed).why) == (
+        "failed",
+        "The thread is longer than what the API takes from this key in a minute.",
+    )
+    assert workshop.voice().paused_at is None
 
 
 @pytest.mark.slow

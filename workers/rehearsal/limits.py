@@ -57,8 +57,10 @@ class _Bucket:
         self._left = self.left(now) - amount
 
     def wait_for(self, amount: float, now: float) -> float:
-        """Return the seconds until *amount* is there; what exceeds a whole minute's share waits for a full bucket."""
-        return max(0.0, (min(amount, self.per_minute) - self.left(now)) * 60 / self.per_minute)
+        """Return the seconds until *amount* is there; a whole minute for what exceeds its share, and will again."""
+        if amount > self.per_minute:
+            return 60.0
+        return max(0.0, (amount - self.left(now)) * 60 / self.per_minute)
 
 
 class Limits:
