@@ -96,6 +96,7 @@ def submit_essay(
 ) -> Essay:
     """Put an essay before the gate, where it waits like anything else. Raises `EssayRefused` or `WordsRefused`.
 
+    *original_url* is kept in the one spelling by which importing knows it again.
     *parents* are the origins that may show its correspondence in a frame, with blanks between them.
     """
     body = essay_body(body)
@@ -108,14 +109,18 @@ def submit_essay(
         )
     if session.scalar(select(Essay.id).where(Essay.slug == slug)) is not None:
         raise EssayRefused(f"There is an essay at /essays/{slug} already. Give another address with --slug.")
-    if original_url is not None and not original_url.startswith(("https://", "http://")):
-        raise EssayRefused("The original address must begin with https:// or http://.")
+    first_at = markup.web_address(original_url) if original_url is not None else None
+    if original_url is not None and first_at is None:
+        raise EssayRefused(
+            "The original address must be an http or https address, such as https://blog.example.org/on-rest. "
+            "Nothing was added."
+        )
     submission_id = intake.submit(session, Kind.ESSAY, author=voice.name, body=body, voice=voice.id)
     essay = Essay(
         slug=slug,
         voice_id=voice.id,
         submission_id=submission_id,
-        original_url=original_url,
+        original_url=first_at,
         written_on=written_on,
         embed_parents=as_origins(parents) if parents is not None else None,
         created_at=now(),

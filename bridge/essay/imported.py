@@ -8,14 +8,14 @@ from datetime import date
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from bridge.essay import essays
 from bridge.essay.importing import Entry, link_of
 from bridge.records import Essay
 from bridge.site import Site
-from bridge.text import words
+from bridge.text import markup, words
 from bridge.voice import voices
 
 MOST_AT_ONCE = 500
@@ -46,8 +46,12 @@ class Reported:
 
 
 def addresses(session: Session) -> set[str]:
-    """Return where the essays first stood that are here, pending ones and those that were refused too."""
-    return {each for each in session.scalars(select(Essay.original_url)) if each is not None}
+    """Return where the essays first stood that are here, pending ones and those that were refused too.
+
+    In the spelling of `importing.link_of`.
+    """
+    # Those that `essay add` was given were once kept as they were typed.
+    return {markup.address(each) or each for each in session.scalars(select(Essay.original_url)) if each is not None}
 
 
 def add(
@@ -67,6 +71,7 @@ def add(
     """
     link = link_of(entry)
     with site.database.sessions() as session:
+        _one_at_a_time(session)
         if session.scalar(select(Essay.id).where(Essay.original_url == link).limit(1)) is not None:
             return Reported(link, entry.title, entry.author, Outcome.THERE_ALREADY)
         whose = voices.named(session, voice)
@@ -93,6 +98,12 @@ def add(
         submission_id=submission_id,
         left_out=tuple(left_out),
     )
+
+
+def _one_at_a_time(session: Session) -> None:
+    """Let imports wait for each other: two may bring the same essay, or want the same slug, at once."""
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer.
+        session.execute(text("SELECT pg_advisory_xact_lock(2, 0)"))
 
 
 def _free_slug(session: Session, body: str, link: str) -> str:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import date
 from html import escape
 from typing import Any
-from urllib.parse import urlsplit
 
 from bridge.text import markup, words
 
@@ -99,8 +98,8 @@ def written(entry: Entry) -> tuple[str, list[str]]:
 
 def link_of(entry: Entry) -> str:
     """Return the address of an entry in the form that it is kept in. Raises `EntryRefused`."""
-    found = markup.address(entry.link)
-    if found is None or urlsplit(found).scheme not in {"http", "https"}:
+    found = markup.web_address(entry.link)
+    if found is None:
         raise EntryRefused("Its link is no http or https address.")
     return found
 

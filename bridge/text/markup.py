@@ -438,6 +438,12 @@ def address(url: str) -> str | None:
     return found if is_address(found) else None
 
 
+def web_address(url: str) -> str | None:
+    """Return *url* as `address` does, or None where it is no http or https address."""
+    found = address(url)
+    return found if found is not None and found.startswith(("http://", "https://")) else None
+
+
 def rendered_before(html: str) -> Markup:
     """Return HTML that `render` made earlier and the records kept: nothing else may be given to this."""
     return Markup(html)  # noqa: S704 - It was safe when it was kept.

@@ -72,6 +72,29 @@ def test_keeps_where_and_when_it_was_written(house: House) -> None:
     assert (essay.original_url, essay.written_on) == ("https://a.example/on-sleep", date(2024, 3, 4))
 
 
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        (" HTTPS://Blog.Example.org/a b", "https://blog.example.org/a%20b"),
+        ("https://blog.example.org/über", "https://blog.example.org/%C3%BCber"),
+        ("https://münchen.example/", "https://xn--mnchen-3ya.example/"),
+    ],
+)
+def test_keeps_an_original_address_in_one_spelling(house: House, typed: str, kept: str) -> None:
+    add(house, original_url=typed)
+    with house.site.database.reading_sessions() as session:
+        essay, _ = essays.everyone(session)[-1]
+    assert essay.original_url == kept
+
+
+@pytest.mark.parametrize(
+    "typed", ["", "blog.example.org/x", "mailto:a@b.example", "https://", "https://u:p@b.example/"]
+)
+def test_says_what_an_original_address_is(house: House, typed: str) -> None:
+    with pytest.raises(EssayRefused, match=r"^The original address must be an http or https address"):
+        add(house, original_url=typed)
+
+
 def test_lists_the_released_ones_newest_first(house: House) -> None:
     house.essay("second")
     add(house)

@@ -1,15 +1,17 @@
 """Feeds as strangers write them (SECURITY, Q3), and their entries before the gate."""
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
 from ground.house import VOICE, House
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
-from bridge.essay import imported, importing
+from bridge.essay import essays, imported, importing
 from bridge.essay.imported import Outcome
 from bridge.essay.importing import Entry, EntryRefused, FeedRefused
 from bridge.records import Essay
@@ -196,6 +198,36 @@ def test_adds_an_essay_once(house: House) -> None:
     add(house)
     assert add(house, replace(ENTRY, title="Another")).outcome is Outcome.THERE_ALREADY
     assert essays_here(house) == 2
+
+
+@pytest.mark.parametrize("link", ["https://Blog.Example/a b/über", "https://blog.example/a%20b/%C3%BCber"])
+def test_adds_no_essay_that_an_operator_added(house: House, link: str) -> None:
+    with house.site.database.sessions.begin() as session:
+        voice = voices.named(session, VOICE)
+        essays.submit_essay(session, voice, "# On one\n\nWords.", original_url="https://Blog.Example/a b/über")
+    assert add(house, replace(ENTRY, link=link)).outcome is Outcome.THERE_ALREADY
+
+
+def test_knows_addresses_that_were_kept_as_they_were_typed(house: House) -> None:
+    with house.site.database.sessions.begin() as session:
+        session.execute(update(Essay).values(original_url="https://Blog.Example/a b"))
+    with house.site.database.reading_sessions() as session:
+        assert imported.addresses(session) == {"https://blog.example/a%20b"}
+
+
+def test_adds_an_essay_once_by_however_many_imports(any_house: House) -> None:
+    entries = [replace(ENTRY, title=f"On {each}", link=f"https://blog.example/{each}") for each in range(5)]
+    together = Barrier(4)
+
+    def bring(entry: Entry) -> Outcome:
+        together.wait(30)
+        return add(any_house, entry).outcome
+
+    with ThreadPoolExecutor(4) as threads:
+        for entry in entries:
+            outcomes = list(threads.map(bring, [entry] * 4))
+            assert sorted(outcomes) == [Outcome.ADDED, *[Outcome.THERE_ALREADY] * 3]
+    assert essays_here(any_house) == 6
 
 
 def test_changes_nothing_when_it_only_looks(house: House) -> None:
