@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date
 from html import escape
 from typing import Any
+from urllib.parse import urljoin
 
 from bridge.text import markup, words
 
@@ -54,9 +55,10 @@ class Entry:
 
 
 def read_feed(raw: bytes, address: str | None = None) -> list[Entry]:
-    """Return the entries of an RSS or Atom feed, in its order. Relative links are meant from *address*.
+    """Return the entries of an RSS or Atom feed, in its order.
 
-    Raises `FeedRefused`.
+    Relative links are meant from where `xml:base` says; without one, those to entries from *address* and those within
+    an entry from its own link. Raises `FeedRefused`.
     """
     # Imported here, and below: who only adds what was read needs no reader.
     import feedparser
@@ -151,7 +153,7 @@ def _entry(each: Any, address: str) -> Entry:
         link=link,
         title=foreign.text_of(said) if title.get("type") in {"text/html", "application/xhtml+xml"} else said,
         html=html,
-        base=link or base or address,
+        base=_base(base, link, address),
         author=" ".join(_str(each.get("author")).split())[:200],
         published=_day(when),
         is_summary=is_summary,
@@ -167,6 +169,19 @@ def _words(each: Any) -> tuple[str, str, bool]:
     if detail.get("type") == "text/plain":
         said = "".join(f"<p>{escape(part)}</p>" for part in re.split(r"\n[ \t]*\n", said) if part.strip())
     return said, _str(detail.get("base")), not whole and bool(said)
+
+
+def _base(said: str, link: str, address: str) -> str:
+    """Return what an entry's relative links are meant from: the feed's `xml:base` (RFC 4287, 2), or its own link."""
+    own = link or address
+    # Where there is no `xml:base`, feedparser has the feed's address, put together anew.
+    if said in {"", urljoin(address, address)}:
+        return own
+    try:
+        base = urljoin(own, said)
+    except ValueError:
+        return own
+    return base if markup.web_address(base) is not None else own
 
 
 def _str(found: object) -> str:

@@ -60,6 +60,45 @@ def test_reads_atom_and_means_relative_links_from_where_it_was_fetched() -> None
     assert importing.written(entry)[0] == "# On rest\n\nAll [of it](https://blog.example/x)."
 
 
+BASED = """<feed xmlns="http://www.w3.org/2005/Atom" {feed}><title>Blog</title><entry {entry}><title>On rest</title>
+<link href="https://blog.example/2024/one"/><content type="html" {content}>&lt;a href="two.html">Two&lt;/a></content>
+</entry></feed>"""
+
+
+@pytest.mark.parametrize("address", ["https://feeds.example/all?", None])
+@pytest.mark.parametrize(
+    ("bases", "meant"),
+    [
+        ({}, "https://blog.example/2024/two.html"),
+        ({"feed": "https://cdn.example/posts/"}, "https://cdn.example/posts/two.html"),
+        ({"entry": "https://cdn.example/posts/"}, "https://cdn.example/posts/two.html"),
+        ({"content": "https://cdn.example/posts/"}, "https://cdn.example/posts/two.html"),
+        (
+            {"feed": "https://cdn.example/a/", "entry": "posts/", "content": "one/"},
+            "https://cdn.example/a/posts/one/two.html",
+        ),
+        (
+            {"feed": "https://cdn.example/a/", "content": "https://other.example/"},
+            "https://other.example/two.html",
+        ),
+        ({"feed": "javascript:alert(1)"}, "https://blog.example/2024/two.html"),
+        ({"content": "https://[cdn/"}, "https://blog.example/2024/two.html"),
+    ],
+)
+def test_means_relative_links_from_where_the_feed_says(address: str | None, bases: dict[str, str], meant: str) -> None:
+    said = {each: f'xml:base="{bases[each]}"' if each in bases else "" for each in ("feed", "entry", "content")}
+    [entry] = read(BASED.format(**said).encode(), address)
+    assert importing.written(entry)[0] == f"# On rest\n\n[Two]({meant})"
+
+
+@pytest.mark.parametrize(
+    ("address", "meant"), [("https://feeds.example/all", "https://feeds.example"), (None, "https://blog.example")]
+)
+def test_means_a_relative_base_from_where_the_feed_stands(address: str | None, meant: str) -> None:
+    [entry] = read(BASED.format(feed='xml:base="/posts/"', entry="", content="").encode(), address)
+    assert importing.written(entry)[0] == f"# On rest\n\n[Two]({meant}/posts/two.html)"
+
+
 def test_says_where_a_feed_has_a_summary_only() -> None:
     [entry] = read(
         rss("<item><title>T</title><link>https://blog.example/t</link><description>Less.</description></item>")
