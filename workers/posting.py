@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email import message_from_string, policy
 from email.header import Header
 from email.message import EmailMessage
@@ -29,6 +29,8 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
+
+import idna
 
 from bridge.keys import Keys
 from bridge.mail import outbox
@@ -101,7 +103,7 @@ def the_post(site: Site, asked: WorkerSettings) -> Post:
 def _send(site: Site, asked: WorkerSettings, post: Post, taken: Taken) -> bool:
     try:
         if taken.mail is not None:
-            post.carry(taken.id, taken.mail)
+            post.carry(taken.id, replace(taken.mail, to=_as_servers_take_it(taken.mail.to)))
         else:
             _tell_webhook(asked, taken)
     except InDoubt as doubt:
@@ -121,6 +123,20 @@ def _send(site: Site, asked: WorkerSettings, post: Post, taken: Taken) -> bool:
 
 
 # Mail.
+
+
+def _as_servers_take_it(address: str) -> str:
+    """Return an address as every mail server takes it: its domain as DNS has it.
+
+    As it stands where its local part is not ASCII, for which there is no other way than SMTPUTF8.
+    """
+    local, _, domain = address.rpartition("@")
+    if not local.isascii() or domain.isascii():
+        return address
+    try:
+        return f"{local}@{idna.encode(domain, uts46=True).decode('ascii')}"
+    except idna.IDNAError:
+        return address
 
 
 @dataclass(frozen=True, slots=True)

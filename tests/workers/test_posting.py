@@ -170,6 +170,33 @@ def test_writes_to_addresses_beyond_ascii_where_the_server_can(workshop: Worksho
     )
 
 
+@pytest.mark.parametrize("can", [True, False])
+@pytest.mark.parametrize("to", ["max@münchen.example", "Max+brief@MÜNCHEN.example", "max@xn--mnchen-3ya.example"])
+def test_writes_to_a_domain_beyond_ascii_by_its_name_in_dns(workshop: Workshop, to: str, can: bool) -> None:
+    written = f"{to.partition('@')[0]}@xn--mnchen-3ya.example"
+    number = put(workshop, to=to)
+    with listening(Letterbox(), enable_SMTPUTF8=can) as box:
+        assert send(workshop, smtp_url=box.url) == "1 sent, 0 not"
+    [envelope] = box.received
+    assert (envelope.rcpt_tos, envelope.smtp_utf8) == ([written], False)
+    assert f"To: {written}\r\n".encode() in cast(bytes, envelope.content)
+    assert row(workshop, number).state == "sent"
+
+
+def test_writes_a_file_to_a_domain_beyond_ascii_by_its_name_in_dns(workshop: Workshop) -> None:
+    number = put(workshop, to="max@münchen.example")
+    assert send(workshop) == "1 sent, 0 not"
+    written = (workshop.site.settings.data / "mail" / f"{number}.eml").read_bytes()
+    assert b"To: max@xn--mnchen-3ya.example\r\n" in written
+
+
+@pytest.mark.parametrize("to", ["max@mün--chen-.example", "max@xn--münchen.example"])
+def test_writes_to_what_is_no_name_in_dns_as_it_stands(workshop: Workshop, letterbox: Letterbox, to: str) -> None:
+    put(workshop, to=to)
+    assert send(workshop, smtp_url=letterbox.url) == "1 sent, 0 not"
+    assert letterbox.received[0].rcpt_tos == [to]
+
+
 KILLED = """
 import os, sys
 from bridge import settings
