@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 from bridge.letter import mentions
 from bridge.letter.mentions import Taken, Way
 from bridge.signal import blocks
+from bridge.signal.blocks import Blocks
 from bridge.site import Site
 from workers import apart, outside
 
@@ -22,6 +23,7 @@ SECONDS = 8.0
 """For reading one."""
 _PAGES = {"text/html": False, "application/xhtml+xml": False, "text/plain": True}
 """What is read, and whether it is plain text."""
+_BLOCKED = "Webmentions from this site are not taken."
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -30,23 +32,23 @@ def see_to(site: Site, mention_id: int) -> str:
     """See to a mention that waits, once; return a word for the log."""
     with site.database.sessions.begin() as session:
         taken = mentions.take(session, mention_id)
-        blocked = (
-            taken is not None and blocks.blocks(session).of_host(urlsplit(taken.source).hostname or "") is not None
-        )
+        blocked = blocks.blocks(session)
     if taken is None:
         return "nothing to do"
     if taken.way is Way.OUT:
         return _tell(site, taken)
-    if blocked:
-        return mentions.refuse(site, taken, "Webmentions from this site are not taken.")
-    return _look(site, taken)
+    if _is_at(taken.source, blocked):
+        return mentions.refuse(site, taken, _BLOCKED)
+    return _look(site, taken, blocked)
 
 
-def _look(site: Site, taken: Taken) -> str:
+def _look(site: Site, taken: Taken, blocked: Blocks) -> str:
     """Look whether a page elsewhere links to the essay that it says it links to."""
     answer = _get(taken.source)
     if isinstance(answer, outside.OutsideRefused):
         return mentions.refuse(site, taken, str(answer), passing=answer.passing)
+    if _is_at(answer.url, blocked):
+        return mentions.refuse(site, taken, _BLOCKED)
     if answer.status in {404, 410}:
         return mentions.gone(site, taken, "The page is gone.")
     if answer.status != 200:
@@ -95,6 +97,11 @@ def _endpoint(answer: outside.Answer) -> str | None:
         return None
     found: str | None = apart.read("endpoint", answer.body, seconds=SECONDS, address=answer.url)
     return found
+
+
+def _is_at(address: str, blocked: Blocks) -> bool:
+    """Whether an address is at a blocked domain."""
+    return blocked.of_host(urlsplit(address).hostname or "") is not None
 
 
 def _get(address: str) -> outside.Answer | outside.OutsideRefused:

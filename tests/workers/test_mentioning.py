@@ -12,6 +12,8 @@ from sqlalchemy import text as sql
 
 from bridge.letter import mentions
 from bridge.records import Comment, Mention
+from bridge.signal import blocks
+from bridge.signal.blocks import What
 from moderation.queue import pending
 from workers import mentioning, outside
 
@@ -80,6 +82,26 @@ def test_adds_nothing_where_nothing_is(workshop: Workshop, told: Told, why: str)
         assert mentioning.see_to(workshop.site, receive(workshop, server)) == "refused"
     assert letter(workshop) is None
     assert why in (rows(workshop)[0].why or "")
+
+
+@pytest.mark.parametrize("blocked", ["short.example", "pills.example"])
+def test_takes_nothing_from_a_blocked_domain_wherever_it_stands(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, blocked: str
+) -> None:
+    async def resolve(_host: str, _port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    def answer(asked: Asked) -> Told:
+        there = f"http://www.pills.example:{asked.headers['host'].rpartition(':')[2]}/2"
+        return html(PAGE) if asked.path == "/2" else html("", 302, location=there)
+
+    monkeypatch.setattr(outside, "PUBLIC", replace(outside.ANYWHERE, resolve=resolve))
+    with standing_in(answer) as server:
+        mentions.receive(workshop.site, f"{server.url.replace('127.0.0.1', 'short.example')}/1", TARGET)
+        blocks.add(workshop.site, What.DOMAIN, blocked, "", moderator=workshop.people[0])
+        assert mentioning.see_to(workshop.site, rows(workshop)[-1].id) == "refused"
+    assert letter(workshop) is None
+    assert rows(workshop)[-1].why == "Webmentions from this site are not taken."
 
 
 def test_tries_again_when_the_page_is_not_there_now(workshop: Workshop) -> None:
