@@ -282,62 +282,82 @@ def _receive(
                 if as_it_stands and not _still_says(session, earlier, letter):
                     raise SentBefore
                 return _receipt(session, site.keys, earlier, secret)
-        if same_words_once:
-            earlier = _said_already(session, author_digest, slug, letter)
-            if earlier is not None:
-                if letter.email is not None and earlier.address_id is None:
-                    # Sent again to be told of it: that much is new.
-                    earlier.address_id = correspondents.given(session, site.keys, letter.email, letter.language).id
-                    session.flush()
-                    correspondents.ask(session, site, earlier)
-                return _receipt(session, site.keys, earlier, secret)
-        essay = taking_letters(session, slug)
-        parent = _parent(session, essay, letter.parent) if letter.parent else None
-        if letter.passage is not None:
-            passages.check(essay.words, letter.passage)
-        submission_id = intake.submit(
-            session,
-            Kind.COMMENT,
-            author=letter.author,
-            body=letter.body,
-            in_answer_to=SubmissionId(parent.submission_id) if parent else essay.words.id,
-            essay=essay.words.id,
-            voice=essay.voice.id,
-        )
-        comment = Comment(
-            public_id=secrets.token_hex(16),
-            essay_id=essay.essay.id,
-            parent_id=parent.id if parent else None,
-            submission_id=submission_id,
-            author_digest=author_digest,
-            wants_reply=letter.wants_reply,
-            passage=letter.passage.words if letter.passage else None,
-            passage_block=letter.passage.block if letter.passage else None,
-            language=letter.language,
-            created_at=now(),
-        )
-        if letter.email is not None:
-            comment.address_id = correspondents.given(session, site.keys, letter.email, letter.language).id
-        session.add(comment)
-        session.flush()
-        signals.look_at_letter(session, comment, came=noticed)
-        if key is not None:
-            session.add(
-                IdempotencyKey(
-                    author_digest=author_digest,
-                    key_digest=fingerprint(key),
-                    content_digest=_content_digest(site.keys, slug, letter),
-                    comment_id=comment.id,
-                    created_at=now(),
-                )
-            )
-            session.flush()
-        asked = correspondents.ask(session, site, comment)
+        earlier = _said_already(session, author_digest, slug, letter) if same_words_once else None
+        if earlier is None:
+            comment = _put_before_the_gate(session, site.keys, slug, letter, key, author_digest, noticed)
+            asked = correspondents.ask(session, site, comment)
+        else:
+            comment = earlier
+            asked = _asked_now(session, site, comment, letter)
         receipt = _receipt(session, site.keys, comment, secret)
-    screening_wanted(site, submission_id)
+    # Committed: a worker may look for either before this line returns.
+    if earlier is None:
+        screening_wanted(site, comment.submission_id)
     if asked:
         site.nudges.nudge_outgoing()
     return receipt
+
+
+def _put_before_the_gate(
+    session: Session,
+    keys: Keys,
+    slug: str,
+    letter: Letter,
+    key: str | None,
+    author_digest: str,
+    noticed: Sequence[Noticed],
+) -> Comment:
+    essay = taking_letters(session, slug)
+    parent = _parent(session, essay, letter.parent) if letter.parent else None
+    if letter.passage is not None:
+        passages.check(essay.words, letter.passage)
+    submission_id = intake.submit(
+        session,
+        Kind.COMMENT,
+        author=letter.author,
+        body=letter.body,
+        in_answer_to=SubmissionId(parent.submission_id) if parent else essay.words.id,
+        essay=essay.words.id,
+        voice=essay.voice.id,
+    )
+    comment = Comment(
+        public_id=secrets.token_hex(16),
+        essay_id=essay.essay.id,
+        parent_id=parent.id if parent else None,
+        submission_id=submission_id,
+        author_digest=author_digest,
+        wants_reply=letter.wants_reply,
+        passage=letter.passage.words if letter.passage else None,
+        passage_block=letter.passage.block if letter.passage else None,
+        language=letter.language,
+        created_at=now(),
+    )
+    if letter.email is not None:
+        comment.address_id = correspondents.given(session, keys, letter.email, letter.language).id
+    session.add(comment)
+    session.flush()
+    signals.look_at_letter(session, comment, came=noticed)
+    if key is not None:
+        session.add(
+            IdempotencyKey(
+                author_digest=author_digest,
+                key_digest=fingerprint(key),
+                content_digest=_content_digest(keys, slug, letter),
+                comment_id=comment.id,
+                created_at=now(),
+            )
+        )
+        session.flush()
+    return comment
+
+
+def _asked_now(session: Session, site: Site, comment: Comment, letter: Letter) -> bool:
+    """Take the address of a letter that was sent again to be told of it: that much is new. Return as `ask` does."""
+    if letter.email is None or comment.address_id is not None:
+        return False
+    comment.address_id = correspondents.given(session, site.keys, letter.email, letter.language).id
+    session.flush()
+    return correspondents.ask(session, site, comment)
 
 
 def essay_of(session: Session, public_id: str, slug: str) -> Published:

@@ -5,17 +5,20 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import pytest
-from ground.house import SLUG, House
+from ground.house import SLUG, House, site_over
 from sqlalchemy import func, select
 
 from bridge.essay import essays
 from bridge.keys import new_secret
 from bridge.letter import comments
 from bridge.letter.comments import DecidedMeanwhile, Letter, Receipt, ReplyStatus
+from bridge.mail import outbox
+from bridge.queues import NoNudges
 from bridge.records import Address, Comment, IdempotencyKey, Rendering, Reply, ReplyRequest, RequestState
 from bridge.text import words
 from moderation.base import now
@@ -393,6 +396,25 @@ def test_asks_an_address_that_came_when_the_same_words_were_sent_again(house: Ho
     assert waiting_bodies(house) == ["Once."]
     with house.site.database.reading_sessions() as session:
         assert session.scalars(select(Comment.address_id)).one() is not None
+
+
+def test_nudges_for_the_question_once_it_is_committed(house: House, tmp_path: Path) -> None:
+    unsent: list[int] = []
+
+    class Noted(NoNudges):
+        def nudge_outgoing(self) -> None:
+            with house.site.database.reading_sessions() as session:
+                unsent.append(outbox.counts(session)[outbox.OutgoingState.UNSENT])
+
+    house.site = site_over(house.site.database, tmp_path, nudges=Noted())
+    secret = new_secret()
+    sent_by(house, secret, "Once.")
+    assert unsent == []
+    sent_by(house, secret, "Once.", email="reader@letters.example")
+    assert unsent == [1]
+    sent_by(house, secret, "Once.", email="reader@letters.example")
+    sent_by(house, secret, "Another.", email="another@letters.example")
+    assert unsent == [1, 2]
 
 
 def test_takes_the_same_words_of_two_tabs_once(any_house: House) -> None:
