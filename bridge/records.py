@@ -201,7 +201,7 @@ class Comment(Base):
     passage_block: Mapped[int | None] = mapped_column()
     """In which block of the essay's text they stand, from 0."""
     email: Mapped[bytes | None] = mapped_column(LargeBinary)
-    """Encrypted under the site's key; of letters before migration 0004, and never confirmed."""
+    """Encrypted under the site's key; of letters before migration 0004, never confirmed, and emptied after 30 days."""
     address_id: Mapped[int | None] = mapped_column(ForeignKey("addresses.id"), index=True)
     """Where its author asked to be told of it."""
     language: Mapped[str | None] = mapped_column(String(16))

@@ -12,6 +12,7 @@ from sqlalchemy import delete, func, select, update
 
 from bridge.letter import erasure
 from bridge.letter.erasure import FORGOTTEN
+from bridge.mail import correspondents
 from bridge.records import Address, Comment, UsedLink
 from bridge.site import Site
 from moderation import appeals
@@ -35,6 +36,7 @@ def let_go(site: Site) -> int:
     letters = _rejected(site)
     for public_id in letters:
         erasure.erase_comment(site, public_id, by="operator")
+    _empty_old_addresses(site)
     _empty_addresses(site)
     _forget_links(site)
     return len(letters)
@@ -60,6 +62,27 @@ def _rejected(site: Site) -> list[str]:
                 select(Comment.public_id).where(Comment.submission_id.in_(final)).order_by(Comment.id).limit(A_SWEEP)
             )
         )
+
+
+def _empty_old_addresses(site: Site) -> None:
+    """Empty the addresses from before migration 0004, which stand with their letters and were never asked about."""
+    sealed = Comment.email.is_not(None)
+    with site.database.reading_sessions() as session:
+        old = list(
+            session.scalars(
+                select(Comment.id)
+                .where(sealed, Comment.created_at < now() - UNCONFIRMED_FOR)
+                .order_by(Comment.id)
+                .limit(ROWS)
+            )
+        )
+    if not old:
+        return
+    with site.database.sessions.begin() as session:
+        # As in `comments.one`: its letter may be erased at this moment.
+        locked = select(Comment).where(Comment.id.in_(old), sealed).order_by(Comment.id)
+        for comment in session.scalars(locked.with_for_update(key_share=True)).all():
+            correspondents.empty_old(session, site.keys, comment)
 
 
 def _empty_addresses(site: Site) -> None:

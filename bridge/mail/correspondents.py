@@ -7,11 +7,12 @@ are told then is `mail.notices`'s.
 from __future__ import annotations
 
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from email_validator import validate_email
+from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -74,23 +75,26 @@ def digest(keys: Keys, address: str) -> str:
 
 def given(session: Session, keys: Keys, address: str, language: str | None) -> Address:
     """Return the record of an address that somebody gave; it is made if there is none."""
-    found_by = digest(keys, address)
-    there = select(Address).where(Address.digest == found_by)
-    kept = session.scalar(there)
-    if kept is None:
-        kept = Address(digest=found_by, language=language, asks=0, created_at=now())
-        try:
-            # A savepoint: two letters may bring the same new address at once.
-            with session.begin_nested():
-                session.add(kept)
-        except IntegrityError:
-            kept = session.scalars(there).one()
+    kept = _record(session, digest(keys, address), language, now())
     if kept.sealed is None:
         # Erased since, or new: what its owner said before went with it, but for "no more mail".
         kept.confirmed_at = None
         kept.sealed = keys.encrypted(address)
     session.flush()
     return kept
+
+
+def empty_old(session: Session, keys: Keys, comment: Comment) -> None:
+    """Empty the address that stands with a letter from before migration 0004; by its digest its owner still finds it.
+
+    What nobody can read any more ties a letter to nobody.
+    """
+    address = keys.decrypted(comment.email) if comment.email is not None else None
+    comment.email = None
+    if address is not None and comment.address_id is None:
+        with suppress(EmailNotValidError):
+            comment.address_id = _record(session, digest(keys, address), None, comment.created_at).id
+    session.flush()
 
 
 def ask(session: Session, site: Site, comment: Comment) -> bool:
@@ -175,6 +179,21 @@ def stop(site: Site, token: str) -> None:
 def _locked(session: Session, address_id: int) -> Address | None:
     # Letters that refer to it are no hindrance, or two that bring the same one would wait for each other for ever.
     return session.get(Address, address_id, with_for_update={"key_share": True}, populate_existing=True)
+
+
+def _record(session: Session, found_by: str, language: str | None, since: datetime) -> Address:
+    """Return the record of an address by its digest; it is made, empty, if there is none."""
+    there = select(Address).where(Address.digest == found_by)
+    kept = session.scalar(there)
+    if kept is None:
+        kept = Address(digest=found_by, language=language, asks=0, created_at=since)
+        try:
+            # A savepoint: two letters may bring the same new address at once.
+            with session.begin_nested():
+                session.add(kept)
+        except IntegrityError:
+            kept = session.scalars(there).one()
+    return kept
 
 
 def standing_of(address: Address | None) -> AddressStanding:

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from ground.house import House
+from ground.house import SECRET_KEY, House
 from ground.postbag import READER, confirmed
-from sqlalchemy import select, update
+from sqlalchemy import delete, func, select, update
 
+from bridge.keys import Keys
 from bridge.letter import appeals, comments, erasure, retention
-from bridge.records import Address, UsedLink
+from bridge.records import Address, Comment, Outgoing, UsedLink
 from bridge.settings import Settings
 from moderation import appeals as vault_appeals
 from moderation import base, gate, ledger
@@ -139,6 +140,63 @@ def test_keeps_an_address_that_was_confirmed_or_asked_about_lately(house: House,
     passes(400)
     retention.let_go(house.site)
     assert kept(house).sealed is not None
+
+
+def as_before_migration_0004(house: House, sealed: bytes) -> None:
+    """Keep an address with each letter, as they were kept before they had records of their own."""
+    with house.site.database.sessions.begin() as session:
+        session.execute(update(Outgoing).values(address_id=None))
+        session.execute(update(Comment).values(email=sealed, address_id=None))
+        session.execute(delete(Address))
+
+
+def sealed_with_letters(house: House) -> int:
+    with house.site.database.reading_sessions() as session:
+        return session.scalar(select(func.count()).where(Comment.email.is_not(None))) or 0
+
+
+def test_empties_an_address_from_before_addresses_had_records(any_house: House, passes: Passes) -> None:
+    sent = [any_house.send(f"Letter {number}.").public_id for number in range(2)]
+    as_before_migration_0004(any_house, any_house.site.keys.encrypted(READER.upper()))
+    passes(29)
+    retention.let_go(any_house.site)
+    assert sealed_with_letters(any_house) == 2
+    passes(31)
+    retention.let_go(any_house.site)
+    assert sealed_with_letters(any_house) == 0
+    assert kept(any_house).sealed is None
+    assert erasure.letters_of(any_house.site, READER) == sent, "its owner still finds the letters"
+    before = any_house.contents()
+    retention.let_go(any_house.site)
+    assert any_house.contents() == before
+    for each in sent:
+        erasure.erase_comment(any_house.site, each)
+    retention.let_go(any_house.site)
+    assert kept(any_house).digest.startswith(erasure.FORGOTTEN)
+
+
+def test_ties_an_old_letter_to_the_address_that_its_owner_confirmed_since(house: House, passes: Passes) -> None:
+    old = house.send("An old letter.").public_id
+    as_before_migration_0004(house, house.site.keys.encrypted(READER))
+    new = house.send("A new letter.", email=READER).public_id
+    confirmed(house.site)
+    passes(31)
+    retention.let_go(house.site)
+    assert sealed_with_letters(house) == 0
+    assert kept(house).sealed is not None
+    assert kept(house).confirmed_at is not None
+    assert erasure.letters_of(house.site, READER) == [old, new]
+
+
+@pytest.mark.parametrize(
+    "sealed", [b"of another key", Keys(SECRET_KEY).encrypted("no address")], ids=["another key", "no address"]
+)
+def test_empties_an_old_address_that_nobody_can_read(house: House, passes: Passes, sealed: bytes) -> None:
+    house.send()
+    as_before_migration_0004(house, sealed)
+    passes(31)
+    retention.let_go(house.site)
+    assert sealed_with_letters(house) == 0
 
 
 def test_forgets_links_that_acted_long_ago(any_house: House) -> None:
