@@ -72,6 +72,19 @@ def test_tells_a_refusal_in_the_frame_that_it_was_asked_in(house: House, client:
     assert "<base" not in client.post(f"/essays/{SLUG}/comments", data=b"author=%ff", content_type=FORM).text
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_does_not_scroll_the_page_around_a_frame_to_a_refusal(house: House, client: FlaskClient, closed: bool) -> None:
+    token = client.get(f"/essays/{SLUG}/embed/form-token").get_json()["token"]
+    letter = {"author": "Reader", "body": "From a blog.", "email": "reader@", "token": token}
+    if closed:
+        essays.close(house.site, SLUG, "The author rests.")
+    framed, whole = (client.post(f"/essays/{SLUG}{each}/comments", data=letter).text for each in ("/embed", ""))
+    assert 'role="alert"' in framed
+    # A browser scrolls to what has the focus, through every frame around it.
+    assert " autofocus" not in framed
+    assert " autofocus" in whole
+
+
 @pytest.mark.parametrize(("language", "told"), [("en", "No letter is posted yet."), ("de", "Noch ist kein Brief")])
 @pytest.mark.parametrize("slug", ["unknown", "waiting"])
 def test_tells_in_one_sentence_that_an_essay_is_not_there(house: House, slug: str, language: str, told: str) -> None:
