@@ -98,8 +98,8 @@ def _above(session: Session, comments: Sequence[Comment]) -> dict[int, list[Exch
         out = released(session, [each for _, said, answer, _ in level.values() for each in (said, answer)])
         for comment_id, reply_id in climbing.items():
             _, said, answer, in_answer_to = level[reply_id]
-            if said in out:
-                found.setdefault(comment_id, []).append(Exchange(out[said], out.get(answer), in_answer_to))
+            if said in out or answer in out:
+                found.setdefault(comment_id, []).append(Exchange(out.get(said), out.get(answer), in_answer_to))
         climbing = {
             comment_id: above for comment_id, reply_id in climbing.items() if (above := level[reply_id][0]) is not None
         }

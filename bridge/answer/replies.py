@@ -717,7 +717,7 @@ def _cached(session: Session, essay_id: int, voice: Voice, told: Told) -> Cached
     thread = [
         replace(each, reply=each.reply if each.reply is not None and each.reply.id in had else None)
         for each in told.thread
-        if each.comment.id in had
+        if had.intersection(each.submissions)
     ]
     essays = [each for each in told.earlier_essays if each.id in had]
     return Cached(replace(told, earlier_essays=essays, thread=thread), shared)

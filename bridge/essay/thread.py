@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from bridge.essay.essays import Gone, Published, gone, published
 from bridge.records import Comment, Essay, Generation, Reply, ReplyRequest, Voice
@@ -261,27 +261,25 @@ def exchanges(session: Session, essay_id: int, *, without: Collection[int] = ())
 
     Only the newest `READ_AT_MOST` comments: more would not fit into a prompt anyway.
     """
+    answered = aliased(Reply)
     newest_first = session.execute(
-        select(Comment, Reply)
-        .outerjoin(Reply, Reply.id == Comment.parent_id)
-        .where(Comment.essay_id == essay_id, Comment.submission_id.in_(approved_ids()), Comment.id.not_in(without))
+        select(Comment.submission_id, Reply.submission_id, answered.submission_id)
+        .outerjoin(Reply, Reply.comment_id == Comment.id)
+        .outerjoin(answered, answered.id == Comment.parent_id)
+        .where(
+            Comment.essay_id == essay_id,
+            # The answer to a letter that was taken down stays.
+            or_(Comment.submission_id.in_(approved_ids()), Reply.submission_id.in_(approved_ids())),
+            Comment.id.not_in(without),
+        )
         .order_by(Comment.id.desc())
         .limit(READ_AT_MOST)
     ).all()
-    rows = newest_first[::-1]
-    replies = {
-        reply.comment_id: reply.submission_id
-        for reply in session.scalars(select(Reply).where(Reply.comment_id.in_([comment.id for comment, _ in rows])))
-    }
-    out = released(session, [*(comment.submission_id for comment, _ in rows), *replies.values()])
+    out = released(session, [each for said, answer, _ in newest_first for each in (said, answer) if each is not None])
     return [
-        Exchange(
-            comment=out[comment.submission_id],
-            reply=out.get(replies.get(comment.id, 0)),
-            in_answer_to=answered.submission_id if answered is not None else None,
-        )
-        for comment, answered in rows
-        if comment.submission_id in out
+        Exchange(comment=out.get(said), reply=out.get(answer or 0), in_answer_to=in_answer_to)
+        for said, answer, in_answer_to in reversed(newest_first)
+        if said in out or answer in out
     ]
 
 

@@ -402,9 +402,7 @@ def _address(link: str) -> str:
 
 def _thread(session: Session, essay_id: int) -> Iterable[str]:
     for exchange in thread.exchanges(session, essay_id):
-        yield exchange.comment.body
-        if exchange.reply is not None:
-            yield exchange.reply.body
+        yield from (each.body for each in (exchange.comment, exchange.reply) if each is not None)
 
 
 def _author(session: Session, comment: Comment) -> tuple[Past, list[int]]:

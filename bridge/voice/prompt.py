@@ -17,7 +17,7 @@ from typing import Any
 from bridge.keys import Keys
 from moderation.types import Kind, Released
 
-VERSION = "4"
+VERSION = "5"
 """Of the request's shape: kept with every generation, raised with every change below."""
 
 STANDING_RULES = """\
@@ -72,12 +72,18 @@ SHARE_OF_ALL = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A released comment of the thread with its released reply, if it has one."""
+    """What is released of a comment of the thread and of its reply: either, or both."""
 
-    comment: Released
+    comment: Released | None
+    """None if it was taken down, which its reply outlives."""
     reply: Released | None
     in_answer_to: int | None
     """The submission of the reply that the comment answers; None if it answers the essay."""
+
+    @property
+    def submissions(self) -> list[int]:
+        """The submissions in it."""
+        return [each.id for each in (self.comment, self.reply) if each is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +219,7 @@ def beginning(told: Told, keys: Keys, *, measure: Measure = Measure()) -> Beginn
         "content": references,
     }
     kept = frozenset(each["submission"] for block in references for each in block)
-    whole = all(each.comment.id in kept for each in told.thread) and len(essays) == len(told.earlier_essays)
+    whole = all(kept.issuperset(each.submissions) for each in told.thread) and len(essays) == len(told.earlier_essays)
     return Beginning(told, content, recipe, kept, whole, most - room)
 
 
@@ -314,9 +320,10 @@ def _fitting(
 
 
 def _exchange(exchange: Exchange, keys: Keys, tags: tuple[str, str] = _THREAD) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield _comment(tags[0], Asked(exchange.comment, exchange.in_answer_to), keys)
+    if exchange.comment is not None:
+        yield _comment(tags[0], Asked(exchange.comment, exchange.in_answer_to), keys)
     if exchange.reply is not None:
-        yield _line(tags[1], exchange.reply, keys, {"to": _name(exchange.comment)})
+        yield _line(tags[1], exchange.reply, keys, {"to": _name(exchange.comment)} if exchange.comment else None)
 
 
 def _comment(tag: str, asked: Asked, keys: Keys, **more: Any) -> tuple[str, dict[str, Any]]:

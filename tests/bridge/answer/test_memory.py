@@ -120,6 +120,32 @@ def test_answers_a_letter_under_a_reply_with_the_whole_exchange_in_view(workshop
     assert said[-1][1]["in_answer_to"] == reply["id"]
 
 
+def test_shows_the_answer_to_a_letter_that_was_taken_down(workshop: Workshop) -> None:
+    first = answered(workshop, "One.")
+    second = answered(workshop, "Two.", parent=public_id_of_reply(workshop, first))
+    workshop.withdraw(workshop.submission(second))
+    workshop.asked("Three.", parent=public_id_of_reply(workshop, second))
+    said = [(tag, told) for tag, _, told in quoted(request_under(workshop))]
+    assert [told["body"] for _, told in said[1:]] == ["One.", "One. Indeed.", "Two. Indeed.", "Three."]
+    tag, reply = said[-2]
+    assert (tag, "to" in reply) == ("your_reply", False)
+    assert said[-1][1]["in_answer_to"] == reply["id"]
+    # And where the beginning has no room for it, with the letter itself.
+    with workshop.site.database.sessions.begin() as session:
+        session.get_one(Voice, workshop.voice_id).memory_tokens = 0
+    model = ScriptedModel(message("I do."))
+    workshop.sit(model)
+    assert [told["body"] for _, _, told in quoted(model.requests[0])][1:] == [
+        "One.",
+        "One. Indeed.",
+        "Two. Indeed.",
+        "Three.",
+    ]
+    with workshop.site.database.reading_sessions() as session:
+        _, whole = calls.one(session, workshop.generations()[-1].id, workshop.site.keys)
+    assert (whole.equal, whole.request) == (True, model.requests[0])
+
+
 LONG = "I have read what you wrote, and I think of it often when I am awake at night. " * 59
 
 
@@ -247,7 +273,7 @@ def test_does_not_mix_what_two_readers_wrote_before(workshop: Workshop) -> None:
     with workshop.site.database.reading_sessions() as session:
         comments = [session.get_one(Comment, each) for each in waiting]
         asked = memory.asked(session, session.get_one(Essay, essay_id), comments)
-    assert [[each.comment.body for each in asked[comment_id].before] for comment_id in waiting] == [
+    assert [[each.comment and each.comment.body for each in asked[comment_id].before] for comment_id in waiting] == [
         ["Ada wrote before."],
         ["Ben wrote before."],
     ]

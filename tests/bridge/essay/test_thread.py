@@ -166,7 +166,7 @@ def test_gives_the_model_what_is_released_here_and_nothing_else(house: House) ->
     comments.take_back(house.site, house.post("Taken back.").public_id)
     with house.site.database.reading_sessions() as session:
         told = thread.exchanges(session, essay_id(house))
-    assert [(each.comment.body, each.reply.body if each.reply else None) for each in told] == [
+    assert [tuple(words and words.body for words in (each.comment, each.reply)) for each in told] == [
         ("One.", "Two."),
         ("Three.", None),
     ]

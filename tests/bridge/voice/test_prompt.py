@@ -141,6 +141,7 @@ def said_in(exchanges: Sequence[Exchange], tags: tuple[str, str] = ("comment", "
     """Return how exchanges are to be quoted."""
     found: list[Any] = []
     for each in exchanges:
+        assert each.comment is not None
         words_of = {"id": f"c{each.comment.id}", "author": each.comment.author, "body": each.comment.body}
         answers = {"in_answer_to": f"r{each.in_answer_to}"} if each.in_answer_to else {}
         found.append((tags[0], words_of | answers))
