@@ -169,6 +169,8 @@ async def see_through(
     everybody = table.sitting.claimed if canary else question.about
     last = broken_off is not None
     if broken_off is not None:
+        if await _cannot_go_on(table, question, broken_off):
+            return True
         sent, cut_off = _one_more(sent, broken_off)
     while True:
         try:
@@ -215,7 +217,7 @@ async def see_through(
             why = cut_off or trouble.why
             for each in question.about:
                 await record_surely(table.site, table.sleep, replies.give_up, table.sitting, each, why)
-            if canary and not trouble.too_long and not cut_off:
+            if canary and not trouble.too_long and not trouble.alone and not cut_off:
                 await pause(table, why, trouble)
                 return False
             return True
@@ -228,7 +230,7 @@ async def see_through(
             wait = min(trouble.longest_wait, trouble.first_wait * 2**tries)
             await table.sleep(wait * random.uniform(0.5, 1))  # noqa: S311
         else:
-            if broken_off is None:
+            if broken_off is None or await _cannot_go_on(table, question, broken_off):
                 return True
             last = True
             sent, cut_off = _one_more(sent, broken_off)
@@ -345,6 +347,17 @@ async def _one_call(table: Table, question: Question, sent: Prompt, *, final: bo
     if answered.model != table.sitting.model:
         table.site.nudges.nudge_outgoing()  # Its voice was paused, and the admins are told.
     return broken_off
+
+
+async def _cannot_go_on(table: Table, question: Question, answered: Answer) -> bool:
+    """Fail what was cut off where its voice says itself how long an answer may be: more room would change nothing."""
+    if answered.outcome is Outcome.NOTE_ONLY or "max_tokens" not in (table.sitting.extra_body or {}):
+        return False
+    for each in question.about:
+        await record_surely(
+            table.site, table.sleep, replies.give_up, table.sitting, each, answered.why or "The answer was cut off."
+        )
+    return True
 
 
 def _one_more(sent: Prompt, answered: Answer) -> tuple[Prompt, str | None]:

@@ -18,7 +18,7 @@ from bridge.answer.replies import Claimed, NoLongerPosted, VoicePaused
 from bridge.records import Calls
 from bridge.site import Site
 from bridge.voice import prompt
-from bridge.voice.model import BatchModel, BatchStanding, Model, PassingTrouble, Trouble
+from bridge.voice.model import BatchModel, BatchStanding, Model, PassingTrouble, Trouble, VoiceBlocked
 from workers import asking
 from workers.asking import Table
 from workers.recording import Sleep, record, record_surely
@@ -126,7 +126,11 @@ async def fetch(site: Site, batch_id: int, model: Model, *, sleep: Sleep = async
         if trouble.status == 404:
             await record_surely(site, sleep, batches.lose, batch_id, "The API knows nothing of this batch any more.")
             return "lost"
-        await record_surely(site, sleep, batches.note, batch_id, trouble.why)
+        if isinstance(trouble, VoiceBlocked):
+            await record_surely(site, sleep, batches.blocked, batch_id, trouble, tell=site)
+            site.nudges.nudge_outgoing()
+        else:
+            await record_surely(site, sleep, batches.note, batch_id, trouble.why)
         log.info("batch %s: %s", batch_id, type(trouble).__name__)
         return "to be asked again"
 

@@ -51,6 +51,8 @@ SILENCE = 120
 """Seconds without a byte after which a call is given up."""
 LONGEST_RATE_WAIT = 3600.0
 MOST_PAGES = 50
+MOST_KEPT = 64 * 1024
+"""Bytes of an answer that nobody can read, for the record."""
 """Of a hundred batches each, that are looked through for recent ones."""
 
 BY_REQUEST = (
@@ -186,6 +188,7 @@ class Claude(AbstractAsyncContextManager["Claude"]):
         try:
             answer = read(message, asked=asked, request_id=request_id, rehearsed=rehearsed)
         except Unreadable as trouble:
+            trouble.body = message
             raise _marked(trouble, raw.headers, 200) from None
         return replace(answer, limits=rate_limits(raw.headers))
 
@@ -344,6 +347,7 @@ class Claude(AbstractAsyncContextManager["Claude"]):
             try:
                 return name, read(message, asked=asked, request_id=None, rehearsed=rehearsed)
             except Unreadable as trouble:
+                trouble.body = message
                 return name, trouble
         if kind == "errored":
             return name, _errored(result.get("error"))
@@ -398,7 +402,7 @@ class Claude(AbstractAsyncContextManager["Claude"]):
             trouble.may_be_billed = not isinstance(cause, _NEVER_SENT)
             raise trouble from None
         except UnicodeEncodeError:
-            raise RequestRefused("The request has broken characters.") from None
+            raise RequestRefused("The request has broken characters.", alone=True) from None
         except self._before_sending() as error:
             raise self._without_credentials(error) from None
 
@@ -421,6 +425,7 @@ class Claude(AbstractAsyncContextManager["Claude"]):
         on_record = f"HTTP {status} {kind} {code} {error.request_id or ''} {said}".strip()
         trouble = _marked(self._meaning(error, model, kind, said, on_record), headers, status)
         trouble.error_type, trouble.error_code = kind or None, code or None
+        trouble.body = _bounded(error.body)
         return trouble
 
     def _meaning(
@@ -559,17 +564,27 @@ def _marked(trouble: T, headers: Mapping[str, str], status: int) -> T:
     return trouble
 
 
-def _unreadable(headers: Mapping[str, str], what: str) -> Unreadable:
-    return _marked(Unreadable(what), headers, 200)
+def _unreadable(headers: Mapping[str, str], what: str, body: bytes = b"") -> Unreadable:
+    trouble = _marked(Unreadable(what), headers, 200)
+    trouble.body = body[:MOST_KEPT].decode(errors="replace") or None
+    return trouble
+
+
+def _bounded(body: object) -> object:
+    """Return the body of an error for the record, as text where it is too long to be kept whole."""
+    if body is None:
+        return None
+    written = body if isinstance(body, str) else json.dumps(body)
+    return body if len(written) <= MOST_KEPT else written[:MOST_KEPT]
 
 
 def _object(headers: Mapping[str, str], body: bytes, what: str) -> dict[str, Any]:
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):
-        raise _unreadable(headers, "the body is not JSON") from None
+        raise _unreadable(headers, "the body is not JSON", body) from None
     if not isinstance(told, dict):
-        raise _unreadable(headers, f"the body is not {what}")
+        raise _unreadable(headers, f"the body is not {what}", body)
     return told
 
 
@@ -613,4 +628,5 @@ def _errored(error: object) -> Trouble:
     else:
         trouble = PassingTrouble("The API is failing.", error=f"{kind} {said}".strip())
     trouble.error_type = kind or None
+    trouble.body = _bounded(error)
     return trouble

@@ -307,6 +307,17 @@ def note(session: Session, batch_id: int, why: str | None) -> None:
         batch.why = why
 
 
+def blocked(session: Session, batch_id: int, trouble: VoiceBlocked, *, tell: Site | None = None) -> None:
+    """Note that the API tells nothing of a batch until a person acts, and pause its voice: it would be refused as well.
+
+    The batch stays away, and is looked at again. *tell* is the site whose admins learn of it.
+    """
+    note(session, batch_id, trouble.why)
+    batch = _held(session, batch_id)
+    if batch.state in _OPEN:
+        replies.pause_voice(session, batch.voice_id, trouble.why, tell=tell, trouble=trouble)
+
+
 def record_result(
     session: Session, batch_id: int, custom_id: str, result: Answer | Trouble, *, tell: Site | None = None
 ) -> RequestState | None:
@@ -443,7 +454,7 @@ def _broken_off(session: Session, generation_id: int) -> Answer | None:
     None too of a note that was left after reading what is not posted any more: its words would go to the model again.
     """
     made = session.get_one(Generation, generation_id)
-    if made.response is None:
+    if made.response is None or made.outcome not in _BROKEN_OFF:
         return None
     answer = read(
         json.loads(zlib.decompress(made.response)),

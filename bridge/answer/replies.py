@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import Select, case, func, nulls_first, or_, select, update
+from sqlalchemy import Select, and_, case, func, nulls_first, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -245,7 +245,8 @@ def forget_refusals(session: Session, comment_id: int, calls: Iterable[int]) -> 
         (Batch.why, Batch.id.in_(batches_sent)),
     ):
         session.execute(update(column.class_).where(of, column.like(said)).values({column: f"{REFUSED}."}))
-    session.execute(update(Generation).where(sent, Generation.error.is_not(None)).values(error=None))
+    troubles = and_(sent, Generation.outcome.not_in([each.value for each in Outcome]))
+    session.execute(update(Generation).where(troubles).values(error=None, response=None))
 
 
 def gathering(session: Session, essay_id: int, window: float) -> float:
@@ -462,6 +463,8 @@ def record_trouble(session: Session, generation_id: int, trouble: Trouble, *, se
     generation.seconds = seconds
     if generation.request:
         generation.error = f"{trouble.why} {trouble.error}".strip()[:4000]
+        if trouble.body is not None:
+            generation.response = zlib.compress(json.dumps(trouble.body).encode())
         generation.request_id = trouble.request_id
     generation.ended_at = now()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -148,6 +150,8 @@ NO_CHOICE = "The voice did not say which letters it chooses."
 """What moderators are told where an answer to a choice is none."""
 CHOSE_IN_VAIN = "The voice chose among letters where it was asked to answer one."
 SAID_NOTHING = "The voice said nothing."
+LONGEST_LIST = 2_000
+_DIGITS = re.compile(r"[0-9]{1,6}", re.ASCII)
 _NEARLY_ALL = 0.95
 """Of a limit a minute: what is left of it where it binds nobody."""
 MOST_COUNTED = 10_000_000
@@ -172,6 +176,8 @@ class Trouble(Exception):
         self.error_code: str | None = None
         self.request_id: str | None = None
         self.limits: RateLimits = {}
+        self.body: Any = None
+        """What came back, as JSON or, if it is none, as text; for the record."""
         self.may_be_billed = True
         """Whether the call may have been paid for though it brought nothing: unless it was refused or never sent."""
 
@@ -217,9 +223,11 @@ class VoiceBlocked(Trouble):
 class RequestRefused(Trouble):
     """The API refuses this very request: asking again would be refused again."""
 
-    def __init__(self, why: str, *, error: str = "", too_long: bool = False) -> None:
+    def __init__(self, why: str, *, error: str = "", too_long: bool = False, alone: bool = False) -> None:
         super().__init__(why, error=error)
         self.too_long = too_long
+        self.alone = alone
+        """Whether it says nothing of other requests: its words were at fault, and not how it was asked."""
         self.may_be_billed = False
 
 
@@ -235,6 +243,7 @@ class LargerThanAMinute(RequestRefused):
         self.error_code = busy.error_code
         self.request_id = busy.request_id
         self.limits = busy.limits
+        self.body = busy.body
 
 
 class Unreadable(PassingTrouble):
@@ -264,6 +273,7 @@ def read(message: dict[str, Any], *, asked: str, request_id: str | None, rehears
             notes.append(_said(block, "note"))
             answerable = answerable and isinstance(block.get("id"), str)
         elif isinstance(block, dict) and _is_choice(block):
+            answerable = answerable and isinstance(block.get("id"), str)
             chose = True  # Our own tool, called where nothing was to be chosen: on record, and no part of the reply.
         elif kind not in {"thinking", "redacted_thinking"} and outcome is None:
             outcome, why = Outcome.UNEXPECTED, _unknown(kind, block)
@@ -271,7 +281,7 @@ def read(message: dict[str, Any], *, asked: str, request_id: str | None, rehears
     if outcome is None:
         outcome, why = _ending(message, text, bool(notes))
     if outcome is Outcome.NOTE_ONLY and not answerable:
-        outcome, why = Outcome.UNEXPECTED, "The voice left a note that has no id, so its turn could not go on."
+        outcome, why = Outcome.UNEXPECTED, "The voice used a tool without an id, so its turn could not go on."
     if outcome is Outcome.DECLINED and chose and why == SAID_NOTHING:
         # It said something, though not to this reader: no silence, which nobody may ask about again.
         outcome, why = Outcome.UNEXPECTED, CHOSE_IN_VAIN
@@ -317,11 +327,24 @@ def read_choice(answer: Answer, *, asked: str) -> tuple[Answer, Sequence[int]]:
     numbers: list[int] = []
     for block in named:
         given = block.get("input")
-        letters = given.get("letters") if isinstance(given, dict) else None
-        if not isinstance(letters, list) or not all(type(each) is int for each in letters):
+        letters = _numbers(given.get("letters")) if isinstance(given, dict) else None
+        if letters is None:
             return replace(read_again, outcome=Outcome.UNEXPECTED, why=NO_CHOICE), ()
         numbers += letters
     return replace(read_again, outcome=Outcome.CHOSE, why=None), numbers
+
+
+def _numbers(given: object) -> list[int] | None:
+    """Return the numbers in what a voice named. Old models write a list as its JSON, and numbers as text."""
+    if isinstance(given, str) and len(given) <= LONGEST_LIST:
+        try:
+            given = json.loads(given)
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(given, list):
+        return None
+    found = [int(each) if isinstance(each, str) and _DIGITS.fullmatch(each) else each for each in given]
+    return found if all(type(each) is int for each in found) else None
 
 
 def _is_choice(block: dict[str, Any]) -> bool:

@@ -528,6 +528,9 @@ def test_stays_away_while_nobody_can_tell(batching_one: Workshop, api: ScriptedB
     assert fetch(batching_one, api) == "to be asked again"
     assert (batch(batching_one).state, batch(batching_one).why) == ("sent", trouble.why)
     assert batching_one.states() == ["answered", "asking", "asking"]
+    # What is to be asked next would be refused as well.
+    blocked = isinstance(trouble, VoiceBlocked)
+    assert batching_one.voice().paused_why == (trouble.why if blocked else None)
     api.fails = None
     fetch(batching_one, api)
     assert batching_one.states() == ["answered"] * 3

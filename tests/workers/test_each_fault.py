@@ -306,6 +306,9 @@ def test_ends_as_the_page_says(scene: Scene, fault: Fault) -> None:
     assert (request.state, request.why, request.lease) == (fault.state, fault.why, None)
     assert tuple(made.outcome for made in workshop.generations(struck)) == fault.calls
     assert [workshop.request(each).state for each in others] == [fault.others] * 2
+    # What came back is on record as it came, whoever can read it.
+    for made in workshop.generations(struck):
+        assert made.response is not None or (made.outcome == "PassingTrouble" and made.status is None)
     # Spared means that nothing was asked: no call, no money.
     assert len(workshop.generations()) == len(fault.calls) + (2 if fault.others == "answered" else 0)
     voice = workshop.voice()

@@ -476,6 +476,39 @@ def test_fails_a_first_request_that_the_api_refuses_and_pauses(workshop: Worksho
     assert workshop.voice().paused_why == "The API refused our request: tools."
 
 
+def test_fails_a_first_request_with_broken_characters_and_asks_the_others(workshop: Workshop) -> None:
+    ids = [workshop.asked(f"Number {n}.") for n in range(3)]
+    broken = RequestRefused("The request has broken characters.", alone=True)
+    model = ScriptedModel(broken, GOOD)
+    workshop.sit(model)
+    assert [workshop.request(each).state for each in ids] == ["failed", "answered", "answered"]
+    assert workshop.request(ids[0]).why == "The request has broken characters."
+    assert workshop.voice().paused_at is None
+
+
+def test_pays_once_for_an_answer_that_has_no_more_room(open_workshop: Open) -> None:
+    workshop = open_workshop(extra_body={"max_tokens": 20})
+    comment_id = workshop.asked()
+    model = ScriptedModel(message("I dr", stop="max_tokens"), GOOD)
+    workshop.sit(model)
+    assert len(model.requests) == 1
+    request = workshop.request(comment_id)
+    assert (request.state, request.why) == ("failed", "The answer was cut off (max_tokens).")
+
+
+def test_keeps_what_came_back_though_nobody_can_read_it(workshop: Workshop) -> None:
+    comment_id = workshop.asked()
+    unreadable = Unreadable("the body is not JSON")
+    unreadable.body = "<html>Out of order</html>"
+    workshop.sit(ScriptedModel(unreadable))
+    assert [unpacked(made.response) for made in workshop.generations(comment_id)] == [unreadable.body] * 3
+    # And not what it may repeat of a letter that is erased.
+    with workshop.site.database.reading_sessions() as session:
+        public_id = session.get_one(Comment, comment_id).public_id
+    erasure.erase_comment(workshop.site, public_id)
+    assert [made.response for made in workshop.generations(comment_id)] == [None] * 3
+
+
 def test_fails_only_the_one_that_the_api_refuses_among_the_others(workshop: Workshop) -> None:
     ids = [workshop.asked(f"Number {n}.") for n in range(3)]
     model = ScriptedModel(GOOD, RequestRefused("The API refused our request: images."), GOOD)

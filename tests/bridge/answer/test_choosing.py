@@ -289,7 +289,24 @@ def test_chooses_none_where_the_voice_names_none(
     assert [chosen for _, _, chosen in showings(workshop)] == [False, False]
 
 
-@pytest.mark.parametrize("said", [message("I choose 1."), message(STRANGE), message(chooses("1"), stop="tool_use")])
+@pytest.mark.parametrize("letters", [[2], ["2"], "[2]", ' ["2"] '])
+def test_reads_the_numbers_as_old_models_write_them(workshop: Workshop, letters: object) -> None:
+    ids = [workshop.asked(f"Number {n}.") for n in range(2)]
+    sitting = begun(workshop)
+    made = shown_to(workshop, sitting)
+    decided(workshop, sitting, made, message(chooses(letters), stop="tool_use"))
+    assert [workshop.request(each).chosen_at is not None for each in ids] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        message("I choose 1."),
+        message(STRANGE),
+        message(chooses("1"), stop="tool_use"),
+        message(chooses([True]), stop="tool_use"),
+    ],
+)
 def test_fails_them_all_where_the_voice_does_not_say(workshop: Workshop, said: dict[str, Any]) -> None:
     ids = [workshop.asked(f"Number {n}.") for n in range(2)]
     sitting = begun(workshop)

@@ -55,6 +55,8 @@ def reading(said: dict[str, Any]) -> Answer:
         (message(CHOICE, notes(), stop="tool_use"), Outcome.NOTE_ONLY, None),
         (message(CHOICE, declines(), stop="tool_use"), Outcome.DECLINED, None),
         (message(CHOICE, stop="tool_use"), Outcome.UNEXPECTED, None),
+        (message({**notes(), "id": None}, stop="tool_use"), Outcome.UNEXPECTED, None),
+        (message({**CHOICE, "id": None}, notes(), stop="tool_use"), Outcome.UNEXPECTED, None),
         (message("I rest.", model="claude-opus-5-5"), Outcome.UNEXPECTED, None),
         (message(declines(), model="claude-opus-5-5"), Outcome.UNEXPECTED, None),
     ],
