@@ -513,7 +513,7 @@ def test_makes_no_choice_where_the_budget_is_spent(workshop: Workshop) -> None:
     assert model.requests == []
     assert workshop.states() == ["waiting"] * 3
     with workshop.site.database.reading_sessions() as session:
-        tomorrow = budgets.periods(budgets.clock(session)).next_day.timestamp()
+        tomorrow = budgets.periods(budgets.clock(session)).next_day.timestamp() + budgets.ADMINS_SECOND
     assert {workshop.request(each).not_before for each in ids} == {tomorrow}
     assert workshop.sit(model) == "nothing to do"
     bounded(workshop, replies_a_day=5)
@@ -542,9 +542,10 @@ def priced(open_workshop: Callable[..., Workshop]) -> Workshop:
     return open_workshop(answering=Answering.CHOSEN, price_in=15.0, price_out=75.0, memory_tokens=0)
 
 
-def midnight(workshop: Workshop) -> float:
+def an_admin(workshop: Workshop) -> float:
+    """Return until when is put off what only an admin can make room for."""
     with workshop.site.database.reading_sessions() as session:
-        return budgets.periods(budgets.clock(session)).next_day.timestamp()
+        return budgets.periods(budgets.clock(session)).next_day.timestamp() + budgets.ADMINS_SECOND
 
 
 DEAR = "\N{FOX FACE}" * 1000
@@ -565,7 +566,7 @@ def test_puts_off_by_itself_a_letter_whose_answer_costs_more_than_a_bound(priced
     states.insert(place, "waiting")
     assert priced.states() == states
     dear = priced.request(ids[place])
-    assert (dear.why, dear.not_before, dear.chosen_at, dear.lease) == (NO_ROOM, midnight(priced), None, None)
+    assert (dear.why, dear.not_before, dear.chosen_at, dear.lease) == (NO_ROOM, an_admin(priced), None, None)
     # It is looked at once a day, and asked when an admin has raised the bound.
     assert priced.sit(model) == "nothing to do"
     bounded(priced, cost_a_day=5_000_000)
@@ -580,7 +581,7 @@ def test_makes_no_call_where_every_answer_costs_more_than_a_bound(priced: Worksh
     priced.sit(model)
     assert model.requests == []
     assert {(priced.request(each).why, priced.request(each).not_before) for each in ids} == {
-        (NO_ROOM, midnight(priced))
+        (NO_ROOM, an_admin(priced))
     }
 
 
@@ -625,7 +626,7 @@ def test_puts_off_by_itself_a_single_letter_that_costs_more_to_show_than_a_bound
     model = ChoosingModel(chose(1))
     priced.sit(model)
     assert model.asked() == []
-    assert (priced.request(1).why, priced.request(1).not_before) == (NO_ROOM, midnight(priced))
+    assert (priced.request(1).why, priced.request(1).not_before) == (NO_ROOM, an_admin(priced))
     assert (priced.request(2).why, priced.request(2).not_before) == (None, None)
     priced.sit(model)
     assert model.asked()[0] == [second]
@@ -650,7 +651,7 @@ def test_lets_others_be_chosen_while_one_that_was_chosen_costs_more_than_a_bound
             session.execute(update(ReplyRequest).where(ReplyRequest.comment_id == small).values(not_before=None))
     assert model.asked() == [["Small."], "Small."]
     assert priced.states() == ["waiting", "answered"]
-    assert (priced.request(dear).why, priced.request(dear).not_before) == (NO_ROOM, midnight(priced))
+    assert (priced.request(dear).why, priced.request(dear).not_before) == (NO_ROOM, an_admin(priced))
     assert len(priced.generations()) == made + 2
 
 

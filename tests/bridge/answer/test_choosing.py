@@ -128,7 +128,10 @@ def ready(workshop: Workshop, sitting: Sitting) -> Ready:
         (message(chooses([1], input=None), stop="tool_use"), Outcome.UNEXPECTED, []),
         (message(chooses([1], input={}), stop="tool_use"), Outcome.UNEXPECTED, []),
         (message(chooses("1, 2"), stop="tool_use"), Outcome.UNEXPECTED, []),
-        (message(chooses([1, "2"]), stop="tool_use"), Outcome.UNEXPECTED, []),
+        (message(chooses([1, "2"]), stop="tool_use"), Outcome.CHOSE, [1, 2]),
+        (message(chooses("[1, 2]"), stop="tool_use"), Outcome.CHOSE, [1, 2]),
+        (message(chooses([1, "two"]), stop="tool_use"), Outcome.UNEXPECTED, []),
+        (message(chooses("[" * 3000), stop="tool_use"), Outcome.UNEXPECTED, []),
         (message(chooses([True]), stop="tool_use"), Outcome.UNEXPECTED, []),
         (message(chooses([1.0]), stop="tool_use"), Outcome.UNEXPECTED, []),
         (message(chooses([1]), chooses("2"), stop="tool_use"), Outcome.UNEXPECTED, []),
@@ -442,7 +445,8 @@ def test_says_until_when_a_spent_budget_puts_the_choice_off(workshop: Workshop) 
     with pytest.raises(BudgetSpent) as spent:
         ready(workshop, begun(workshop))
     with workshop.site.database.reading_sessions() as session:
-        assert spent.value.until == budgets.periods(budgets.clock(session)).next_day.timestamp()
+        midnight = budgets.periods(budgets.clock(session)).next_day.timestamp()
+    assert spent.value.until == midnight + budgets.ADMINS_SECOND
     assert spent.value.for_all
 
 
@@ -523,7 +527,7 @@ def test_puts_off_what_waits_for_its_reader_while_open_calls_hold_the_rest(works
     found = ready(workshop, begun(workshop))
     assert (found.shown, [each.comment_id for each, _ in found.put_off]) == ((), ids)
     with workshop.site.database.reading_sessions() as session:
-        tomorrow = budgets.periods(budgets.clock(session)).next_day.timestamp()
+        tomorrow = budgets.periods(budgets.clock(session)).next_day.timestamp() + budgets.ADMINS_SECOND
     assert {spent.until for _, spent in found.put_off} == {tomorrow}
 
 
