@@ -37,6 +37,7 @@ from bridge.letter import belongings, comments, reports
 from bridge.mail import correspondents, links
 from bridge.mail.correspondents import AddressStanding
 from bridge.page import checkpoints, printing
+from bridge.page.metadata import AI_SOURCE
 from bridge.people import accounts
 from bridge.records import RequestState, Voice
 from bridge.text import markup
@@ -269,6 +270,19 @@ def test_lists_essays_and_leads_to_them(client: FlaskClient) -> None:
     assert "On rest" in text(page)
     links = [each.get("href") for each in tree(page).iter("a")]
     assert f"/essays/{SLUG}" in links
+
+
+@pytest.mark.parametrize("rehearsed", [False, True])
+def test_says_beside_the_digest_too_who_wrote_an_answer(house: House, client: FlaskClient, rehearsed: bool) -> None:
+    house.post("Do you dream?")
+    (reply,) = house.answer("I do not.", rehearsed=rehearsed)
+    house.approve(reply)
+    (fields,) = [each for each in tree(client.get(f"/replies/{reply}")).iter("details") if each.get("class") == "check"]
+    labels = [each.text for each in fields.iter("span") if "label" in each.get("class", "").split()]
+    marks = [each.get("content") for each in fields.iter("meta") if each.get("itemprop") == "digitalSourceType"]
+    assert labels == ["REHEARSAL" if rehearsed else "AI"]
+    assert marks == ([] if rehearsed else [AI_SOURCE])
+    assert ("itemscope" in fields.attrib, fields.get("data-ai")) == (True, None if rehearsed else "true")
 
 
 def test_shows_letters_and_answers_with_who_wrote_them(house: House, client: FlaskClient) -> None:
