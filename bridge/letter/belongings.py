@@ -352,6 +352,7 @@ def _whole_letter(session: Session, site: Site, comment: Comment) -> dict[str, A
         "posted_at": f"{whole}{paths.comment(comment.public_id)}" if versions[-1].state is State.APPROVED else None,
         "place": comment.place,
         "about_passage": comment.passage,
+        "about_passage_by": _marks_of_essay(voice) if comment.passage is not None else None,
         "wants_reply": comment.wants_reply,
         "language": comment.language,
         "sent_at": _at(comment.created_at),
@@ -430,6 +431,11 @@ def _marks(session: Session, reply: Reply) -> dict[str, Any]:
     """Return what says that no person wrote an answer (DESIGN, promise 8)."""
     rehearsed = session.get_one(Generation, reply.generation_id).rehearsed
     return {"rehearsed": rehearsed, **printing.by_a_model(not rehearsed)}
+
+
+def _marks_of_essay(voice: Voice) -> dict[str, Any]:
+    """Return the same of words of an essay that a letter quotes."""
+    return {"voice": voice.name, "stand_in": voice.stand_in, **printing.by_a_model(not voice.stand_in)}
 
 
 def _asking(session: Session, comment: Comment) -> dict[str, Any] | None:

@@ -181,7 +181,7 @@ def _correspondence(
                 at=letter.words.approved_at,
                 author=letter.words.author,
                 address=address,
-                html=_html(words=html[letter.words.digest], passage=letter.passage, address=address),
+                html=_html(words=html[letter.words.digest], passage=letter.passage, voice=found.voice, address=address),
                 answers=(answered, answered),
             )
         if letter.reply is not None:
@@ -273,8 +273,8 @@ def _steps(settings: Settings, held: Held, page: str) -> list[_Entry]:
 
 
 def _html(**told: Any) -> str:
-    """Return an entry's content."""
-    whole = {"label": None, "told": None, "words": None, "gist": None, "passage": None, "said": None} | told
+    """Return an entry's content; with a *passage* goes the *voice* whose words it is."""
+    whole = dict.fromkeys(("label", "told", "words", "gist", "passage", "voice", "said")) | told
     return templating.standing_alone().get_template("_feed_entry.html").render(whole)
 
 

@@ -72,12 +72,12 @@ def article(found: Published, site_address: str, site_name: str, counts: Counts 
     return told
 
 
-def letters(posted: Iterable[PostedComment], slug: str) -> dict[str, Any]:
-    """Return the letters among *posted* and their answers as schema.org has them, tombstones left out.
+def letters(posted: Iterable[PostedComment], found: Published) -> dict[str, Any]:
+    """Return the letters about an essay among *posted* and their answers as schema.org has them, without tombstones.
 
     Without the words, which stand in the page; by addresses from the site's root, which are read against the page's.
     """
-    return {"@context": "https://schema.org", "@graph": list(_letters(posted, _plain(paths.essay, slug)))}
+    return {"@context": "https://schema.org", "@graph": list(_letters(posted, found))}
 
 
 def alternates(spoken: Sequence[str], path: Callable[P, str], *args: P.args, **more: P.kwargs) -> list[tuple[str, str]]:
@@ -89,11 +89,12 @@ def alternates(spoken: Sequence[str], path: Callable[P, str], *args: P.args, **m
     return found
 
 
-def _letters(posted: Iterable[PostedComment], essay: str) -> Iterator[dict[str, Any]]:
+def _letters(posted: Iterable[PostedComment], found: Published) -> Iterator[dict[str, Any]]:
+    essay = _plain(paths.essay, found.essay.slug)
     for letter in posted:
         address = _plain(paths.comment, letter.public_id)
         if letter.words is not None:
-            yield {
+            told: dict[str, Any] = {
                 "@type": "Comment",
                 "@id": address,
                 "url": address,
@@ -101,9 +102,20 @@ def _letters(posted: Iterable[PostedComment], essay: str) -> Iterator[dict[str, 
                 "dateCreated": _moment(letter.posted_at),
                 "parentItem": {"@id": _plain(paths.reply, letter.answers) if letter.answers else essay},
             }
+            if letter.passage is not None:
+                told["citation"] = _quotation(found.voice, essay)
+            yield told
         if letter.reply is not None:
             yield _answer(letter.reply, address)
-        yield from _letters(letter.below, essay)
+        yield from _letters(letter.below, found)
+
+
+def _quotation(voice: Voice, essay: str) -> dict[str, Any]:
+    """Return the passage of an essay that a letter is about: in the letter, these are not its author's words."""
+    told: dict[str, Any] = {"@type": "Quotation", "isPartOf": {"@id": essay}}
+    if voice.stand_in:
+        return told | {"creativeWorkStatus": STAND_IN}
+    return told | {"digitalSourceType": AI_SOURCE}
 
 
 def _answer(reply: PostedReply, letter: str) -> dict[str, Any]:

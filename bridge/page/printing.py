@@ -22,6 +22,7 @@ from bridge.essay.essays import Published
 from bridge.essay.thread import AboutBlock, Counts, PostedComment
 from bridge.page import assets, templating
 from bridge.page.metadata import AI_SOURCE
+from bridge.records import Voice
 from bridge.settings import Settings
 from bridge.text import language, markup, passages
 from bridge.text.words import COMMENT_LENGTH
@@ -136,18 +137,19 @@ def words_of(posted: Iterable[PostedComment]) -> list[Released]:
     return found
 
 
-def listed(posted: Sequence[PostedComment], html: Mapping[Digest, Markup], *, following: int | None) -> dict[str, Any]:
+def listed(
+    found: Published, posted: Sequence[PostedComment], html: Mapping[Digest, Markup], *, following: int | None
+) -> dict[str, Any]:
     """Return a page of the API's thread; *following* is the place after which the next one begins."""
     return {
-        "comments": [comment_in_thread(comment, html) for comment in posted],
+        "comments": [comment_in_thread(comment, html, found.voice) for comment in posted],
         "next": str(following) if following is not None else None,
     }
 
 
-def comment_in_thread(comment: PostedComment, html: Mapping[Digest, Markup]) -> dict[str, Any]:
-    """Return a released comment, or the tombstone of one, as the API's thread shows it."""
+def comment_in_thread(comment: PostedComment, html: Mapping[Digest, Markup], voice: Voice) -> dict[str, Any]:
+    """Return a released comment, or the tombstone of one, as the API's thread shows it; its essay is the *voice*'s."""
     words, reply = comment.words, comment.reply
-    passage = {"block": comment.passage_block, "words": comment.passage} if comment.passage and words else None
     return {
         "id": comment.public_id,
         "author": words.author if words else None,
@@ -156,7 +158,7 @@ def comment_in_thread(comment: PostedComment, html: Mapping[Digest, Markup]) -> 
         "parent": comment.answers,
         "digest": comment.digest,
         "withdrawn_at": moment(comment.gone.at) if comment.gone else None,
-        "passage": passage,
+        "passage": passage(comment.passage_block, comment.passage, voice) if comment.passage and words else None,
         "reply": {
             "id": reply.public_id,
             "html": str(html[reply.words.digest]),
@@ -172,6 +174,11 @@ def comment_in_thread(comment: PostedComment, html: Mapping[Digest, Markup]) -> 
         if reply is not None
         else None,
     }
+
+
+def passage(block: int | None, quoted: str, voice: Voice) -> dict[str, Any]:
+    """Return words of an essay that a comment is about as the API tells them, marked as the essay is."""
+    return {"block": block, "words": quoted, "stand_in": voice.stand_in, **by_a_model(not voice.stand_in)}
 
 
 def as_json(told: Mapping[str, Any]) -> str:

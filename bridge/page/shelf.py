@@ -229,7 +229,7 @@ def _renew_lists(session: Session, settings: Settings, found: Published, begins:
             posted = thread.posted_comments(session, found.essay.id, after=after, limit=LISTED + 1)
             page = posted[:LISTED]
             following = after + LISTED if len(posted) > LISTED else None
-            told = printing.listed(page, printing.letters(session, found, page), following=following)
+            told = printing.listed(found, page, printing.letters(session, found, page), following=following)
         except NotWhatWasReviewed as tampered:
             log.error("a list of essay %s is not printed: %s", found.essay.id, tampered)  # noqa: TRY400
             _forget(session, found.essay.id, [-(after // LISTED)])

@@ -95,7 +95,8 @@ function write(form, { block, words }) {
 
 /** Return where in the essay the words that a letter quotes stand: in their block, or where they are found first. */
 export function passagesOf(quote) {
-  const words = quote.textContent.replace(/\s+/g, " ").trim();
+  // Without the label before them.
+  const words = quote.querySelector("[itemprop='text']").textContent.replace(/\s+/g, " ").trim();
   const named = document.getElementById(`b${quote.dataset.block}`);
   for (const block of [named, ...document.querySelectorAll(".essay > .words > .block")]) {
     const found = block?.firstElementChild ? find(block.firstElementChild, words) : null;

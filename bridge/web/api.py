@@ -104,7 +104,7 @@ def get_thread(path: shapes.SlugPath, query: shapes.PageQuery) -> Response:
         posted = thread.posted_comments(session, found.essay.id, after=query.cursor, limit=query.limit + 1)
         page = posted[: query.limit]
         following = page[-1].place if len(posted) > query.limit else None
-        told = printing.listed(page, printing.letters(session, found, page), following=following)
+        told = printing.listed(found, page, printing.letters(session, found, page), following=following)
     return Response(printing.as_json(told), mimetype="application/json")
 
 
@@ -389,7 +389,7 @@ def _context(context: Context) -> dict[str, Any]:
         "generation": None,
     }
     if context.comment is not None and context.comment.passage is not None:
-        told["passage"] = {"block": context.comment.passage_block, "words": context.comment.passage}
+        told["passage"] = printing.passage(context.comment.passage_block, context.comment.passage, context.voice)
     if context.answers is not None:
         above = context.answers
         told["answers"] = {"kind": above.kind.value, "author": above.author, "body": above.body, "digest": above.digest}

@@ -128,6 +128,9 @@ class PassageOut(BaseModel):
 
     block: int
     words: str
+    stand_in: bool
+    ai_generated: bool = Field(description="Whether a model wrote these words, as it did the essay.")
+    digital_source_type: str | None = Field(alias="digitalSourceType")
 
 
 class CommentInThread(BaseModel):

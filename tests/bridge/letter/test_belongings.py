@@ -6,7 +6,7 @@ from threading import Barrier, Thread
 from typing import Any
 
 import pytest
-from ground.house import House
+from ground.house import VOICE, House
 from ground.postbag import READER, confirmed, events, path_to, put_down, received
 from sqlalchemy import select, update
 
@@ -14,7 +14,9 @@ from bridge.letter import appeals, belongings, comments, erasure
 from bridge.letter.comments import Letter
 from bridge.mail import correspondents, links
 from bridge.mail.links import NoSuchLink
-from bridge.records import Address, Comment, Mention, Outgoing, UsedLink
+from bridge.page.metadata import AI_SOURCE
+from bridge.records import Address, Comment, Mention, Outgoing, UsedLink, Voice
+from bridge.text.passages import Passage
 from moderation import ledger
 from moderation.base import now
 from moderation.types import State
@@ -53,6 +55,23 @@ def as_before_migration_0004(house: House) -> None:
 
 
 # The file
+
+
+@pytest.mark.parametrize("stand_in", [False, True])
+def test_says_who_wrote_the_passage_that_a_letter_is_about(any_house: House, stand_in: bool) -> None:
+    with any_house.site.database.sessions.begin() as session:
+        session.execute(update(Voice).values(stand_in=stand_in))
+    any_house.send("Why well?", email=READER, passage=Passage(0, "rest well"))
+    any_house.send("And the whole?", email=READER)
+    about, whole = exported(any_house)["letters"]
+    assert about["about_passage"] == "rest well"
+    assert about["about_passage_by"] == {
+        "voice": VOICE,
+        "stand_in": stand_in,
+        "ai_generated": not stand_in,
+        "digitalSourceType": None if stand_in else AI_SOURCE,
+    }
+    assert (whole["about_passage"], whole["about_passage_by"]) == (None, None)
 
 
 def test_exports_a_letter_with_all_that_became_of_it(any_house: House) -> None:

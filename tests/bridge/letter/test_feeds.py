@@ -1,5 +1,6 @@
 """Feeds: what stands in them, in what order, under what label; and that hostile words leave them well-formed."""
 
+import re
 import xml.parsers.expat
 from datetime import UTC, datetime
 
@@ -14,6 +15,7 @@ from bridge.letter import comments, feeds
 from bridge.letter.feeds import _Entry, _feed, _html
 from bridge.page.metadata import AI_SOURCE
 from bridge.records import Voice
+from bridge.text.passages import Passage
 from bridge.voice import voices
 
 HOSTILE = (
@@ -48,6 +50,16 @@ def test_gives_the_newest_essays_first(house: House) -> None:
     assert read.entries[0].author == "Test Voice"
     assert "<em>of it</em>" in read.entries[0].content[0].value
     assert read.feed.links[1].rel == "self"
+
+
+def test_labels_a_passage_and_not_the_letter_around_it(house: House) -> None:
+    house.post("Why well?", passage=Passage(0, "rest well"))
+    # As readers of feeds show it, who take out what they do not know.
+    (entry,) = feedparser.parse(feeds.of_essay(house.site, SLUG).body).entries
+    assert "<strong><span>AI</span></strong> <span>rest well</span>" in re.sub(r"(<\w+)[^>]*", r"\1", entry.summary)
+    assert entry.title == "A letter by Reader"
+    assert "tags" not in entry
+    assert AI_SOURCE not in str(entry)
 
 
 def test_gives_letters_and_answers_by_when_they_were_posted(house: House) -> None:
@@ -167,7 +179,14 @@ def test_stays_well_formed_whatever_is_written(house: House, title: str, name: s
         at=datetime(2026, 11, 24, tzinfo=UTC),
         author=name + C0 + "x",
         address="https://letters.example.org/replies/1",
-        html=_html(label="AI", told=words + C0, gist=name, passage=title, address="https://letters.example.org/"),
+        html=_html(
+            label="AI",
+            told=words + C0,
+            gist=name,
+            passage=title,
+            voice=Voice(stand_in=not ai),
+            address="https://letters.example.org/",
+        ),
         summary=words + C0,
         ai=ai,
         answers=("https://letters.example.org/comments/1", "https://letters.example.org/comments/1"),

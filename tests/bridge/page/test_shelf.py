@@ -53,7 +53,7 @@ def fresh(house: House) -> dict[str, str]:
                 following = after + shelf.LISTED if len(posted) > after + shelf.LISTED else None
                 html = printing.letters(session, found, page)
                 told[shelf.list_key(essay.slug, after)] = printing.as_json(
-                    printing.listed(page, html, following=following)
+                    printing.listed(found, page, html, following=following)
                 )
     return told
 

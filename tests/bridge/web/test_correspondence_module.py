@@ -155,6 +155,17 @@ def test_shows_a_quoted_passage_in_the_essay(visitor: Visit, house: House) -> No
     assert page.evaluate(shown) == []
 
 
+@pytest.mark.parametrize(("words", "direction"), [("فراغ يفتح", "rtl"), ("It rests.", "ltr")])
+def test_lets_no_label_settle_the_direction_of_a_passage(
+    visitor: Visit, house: House, words: str, direction: str
+) -> None:
+    house.essay("another", f"# Another\n\n{words}")
+    house.post("Why?", slug="another", passage=Passage(0, words))
+    quote = visitor.go("/essays/another").locator(".thread .passage")
+    expect(quote).to_have_text(f"AI {words}")
+    assert quote.evaluate("(quote) => getComputedStyle(quote).direction") == direction
+
+
 def test_counts_the_letters_beside_what_they_are_about(visitor: Visit, house: House) -> None:
     first = house.post("Why well?", passage=Passage(0, "rest well"))
     house.post("Do you?", passage=Passage(0, "rest"))

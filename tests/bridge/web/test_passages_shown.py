@@ -4,10 +4,12 @@ import pytest
 from flask.testing import FlaskClient
 from ground.house import SLUG, House, bearer, text, tree
 
+from bridge.page.metadata import AI_SOURCE
 from bridge.text.passages import Passage
 
 COMMENTS = f"/api/v1/essays/{SLUG}/comments"
 ABOUT = {"block": 0, "words": "rest well"}
+TOLD = ABOUT | {"stand_in": False, "ai_generated": True, "digitalSourceType": AI_SOURCE}
 
 
 def test_takes_a_passage_by_the_api_and_gives_it_in_the_thread(client: FlaskClient, house: House) -> None:
@@ -15,7 +17,7 @@ def test_takes_a_passage_by_the_api_and_gives_it_in_the_thread(client: FlaskClie
     assert sent.status_code == 202
     house.approve(sent.json["id"])
     (told,) = client.get(f"/api/v1/essays/{SLUG}/thread").json["comments"]
-    assert told["passage"] == ABOUT
+    assert told["passage"] == TOLD
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_tells_programs_that_moderate(client: FlaskClient, house: House) -> None
     house.send("Why well?", passage=Passage(0, "rest well"))
     house.send("And the whole?")
     about, whole = client.get("/api/v1/queue", headers=bearer(house.tokens.reader)).json["submissions"]
-    assert (about["context"]["passage"], whole["context"]["passage"]) == (ABOUT, None)
+    assert (about["context"]["passage"], whole["context"]["passage"]) == (TOLD, None)
 
 
 def test_leads_from_a_letters_own_page_to_the_passage_and_to_its_place(client: FlaskClient, house: House) -> None:
