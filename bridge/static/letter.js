@@ -6,7 +6,8 @@ import { forgetOnTheirWay, forgetSent } from "./drafts.js";
 const MINE = "emeritus mine ";
 const MOST = 20;
 
-forgetSent();
+// Whoever opens the page of an older letter by its link has sent nothing: a receipt is what a form was redirected to.
+if (performance.getEntriesByType("navigation")[0]?.redirectCount > 0) forgetSent();
 const page = document.querySelector("[data-sent]");
 if (page !== null) remember(page.dataset.sent, page.dataset.key);
 if (document.querySelector("[data-withdrawn]") !== null) forgetOnTheirWay();

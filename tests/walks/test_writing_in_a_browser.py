@@ -100,6 +100,20 @@ def test_keeps_a_draft_in_the_browser_until_it_is_sent(reader: Visit, house: Hou
     expect(page.locator("#body")).to_have_value("")
 
 
+def test_keeps_a_draft_that_did_not_arrive_though_an_older_letter_is_looked_at(reader: Visit, house: House) -> None:
+    earlier = house.send("An earlier one.")
+    page = reader.go(f"{ESSAY}/write")
+    write(page, "It must not be lost.")
+    reader.expected.add(503)
+    page.route("**/comments", lambda route: route.fulfill(status=503, content_type="text/html", body="Not just now."))
+    send(page)
+    expect(page.get_by_text("Not just now.")).to_be_visible()
+    page = reader.go(f"/letters/{earlier.token}")
+    page.wait_for_load_state()
+    page = reader.go(f"{ESSAY}/write")
+    expect(page.locator("#body")).to_have_value("It must not be lost.")
+
+
 def test_says_that_words_are_kept_only_once_there_are_some(reader: Visit) -> None:
     page = reader.go(ESSAY)
     kept = page.locator("[data-kept]")
