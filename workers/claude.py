@@ -30,6 +30,7 @@ from bridge.voice.model import (
     Allowance,
     Answer,
     BatchStanding,
+    Body,
     ModelBusy,
     Origin,
     PassingTrouble,
@@ -188,7 +189,7 @@ class Claude(AbstractAsyncContextManager["Claude"]):
         try:
             answer = read(message, asked=asked, request_id=request_id, rehearsed=rehearsed)
         except Unreadable as trouble:
-            trouble.body = message
+            trouble.body = Body(message)
             raise _marked(trouble, raw.headers, 200) from None
         return replace(answer, limits=rate_limits(raw.headers))
 
@@ -347,7 +348,7 @@ class Claude(AbstractAsyncContextManager["Claude"]):
             try:
                 return name, read(message, asked=asked, request_id=None, rehearsed=rehearsed)
             except Unreadable as trouble:
-                trouble.body = message
+                trouble.body = Body(message)
                 return name, trouble
         if kind == "errored":
             return name, _errored(result.get("error"))
@@ -566,16 +567,16 @@ def _marked(trouble: T, headers: Mapping[str, str], status: int) -> T:
 
 def _unreadable(headers: Mapping[str, str], what: str, body: bytes = b"") -> Unreadable:
     trouble = _marked(Unreadable(what), headers, 200)
-    trouble.body = body[:MOST_KEPT].decode(errors="replace") or None
+    trouble.body = Body(body[:MOST_KEPT].decode(errors="replace")) if body else None
     return trouble
 
 
-def _bounded(body: object) -> object:
+def _bounded(body: object) -> Body | None:
     """Return the body of an error for the record, as text where it is too long to be kept whole."""
     if body is None:
         return None
     written = body if isinstance(body, str) else json.dumps(body)
-    return body if len(written) <= MOST_KEPT else written[:MOST_KEPT]
+    return Body(body if len(written) <= MOST_KEPT else written[:MOST_KEPT])
 
 
 def _object(headers: Mapping[str, str], body: bytes, what: str) -> dict[str, Any]:

@@ -464,7 +464,7 @@ def record_trouble(session: Session, generation_id: int, trouble: Trouble, *, se
     if generation.request:
         generation.error = f"{trouble.why} {trouble.error}".strip()[:4000]
         if trouble.body is not None:
-            generation.response = zlib.compress(json.dumps(trouble.body).encode())
+            generation.response = zlib.compress(json.dumps(trouble.body.told).encode())
         generation.request_id = trouble.request_id
     generation.ended_at = now()
 

@@ -163,6 +163,13 @@ def storable(text: str) -> str:
     return "".join(character for character in text if character != "\0" and not "\ud800" <= character <= "\udfff")
 
 
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What came back, as JSON or, if it is none, as text. For the record alone: it may repeat a reader's words."""
+
+    told: Any = field(repr=False)
+
+
 class Trouble(Exception):
     """A call that brought no answer. `why` is for moderators; it holds no words of readers and no key."""
 
@@ -176,8 +183,7 @@ class Trouble(Exception):
         self.error_code: str | None = None
         self.request_id: str | None = None
         self.limits: RateLimits = {}
-        self.body: Any = None
-        """What came back, as JSON or, if it is none, as text; for the record."""
+        self.body: Body | None = None
         self.may_be_billed = True
         """Whether the call may have been paid for though it brought nothing: unless it was refused or never sent."""
 

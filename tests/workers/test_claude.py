@@ -13,6 +13,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anthropic
 import pytest
 from ground.standing_in import Asked, Told, as_json, canned, standing_in
 from ground.workshop import MODEL, message
@@ -170,6 +171,15 @@ def test_says_that_nobody_answers_there() -> None:
     assert type(lost) is PassingTrouble
     assert lost.why == "The API cannot be reached, or cut its answer off."
     assert "Connect" in lost.error
+    assert not lost.may_be_billed
+
+
+@pytest.mark.parametrize(
+    ("fault", "billed"),
+    [("status=500", False), ("status=529", False), ("status=408", True), ("drop", True), ("cut", True)],
+)
+def test_knows_what_may_have_been_billed(stage: Rehearsal, fault: str, billed: bool) -> None:
+    assert trouble(stage.url, request(fault)).may_be_billed is billed
 
 
 @pytest.mark.parametrize(
@@ -195,6 +205,8 @@ def test_says_that_the_answer_was_unreadable(stage: Rehearsal, fault: str) -> No
     unreadable = trouble(stage.url, request(fault))
     assert type(unreadable) is Unreadable
     assert (unreadable.why, unreadable.tries) == ("The answer was unreadable.", 3)
+    assert unreadable.may_be_billed
+    assert unreadable.body is not None
 
 
 @pytest.mark.parametrize(
@@ -481,6 +493,7 @@ def test_names_the_voices_own_api_version(stage: Rehearsal, version: str | None,
     assert stage.calls[-1].headers["anthropic-version"] == sent
     origin = Claude(api_key=KEY, base_url=stage.url, rehearsed=False).origin(version)
     assert (origin.api_version, origin.host) == (sent, "127.0.0.1")
+    assert origin.sdk_version == anthropic.__version__
 
 
 def test_sends_what_else_a_voice_has_in_its_body(stage: Rehearsal) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import json
 import logging
+import re
 import secrets
 import sqlite3
 import zlib
@@ -19,7 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 from ground import postgres
-from ground.postbag import confirmed
+from ground.postbag import confirmed, put_down
 from ground.workshop import SECRET, ScriptedModel, Workshop, message, notes
 from redis import Redis
 from sqlalchemy import make_url, select, update
@@ -193,8 +194,9 @@ def tables_with(workshop: Workshop, word: str) -> set[str]:
 # Everything that is kept
 
 
+@pytest.mark.parametrize("by", ["on its page", "by mailed link"])
 def test_leaves_the_words_in_no_row_no_file_no_queue_and_no_log(
-    erasing: Workshop, database_url: str, valkey_url: str, caplog: pytest.LogCaptureFixture
+    erasing: Workshop, database_url: str, valkey_url: str, caplog: pytest.LogCaptureFixture, by: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
     comment_id = a_whole_life(erasing)
@@ -218,7 +220,14 @@ def test_leaves_the_words_in_no_row_no_file_no_queue_and_no_log(
     }
     assert tables_with(erasing, ADDRESS) == {"addresses", "outgoing"}
     assert CANARY.encode() in files(erasing, database_url)
-    assert erase(erasing, comment_id) == Erased(letters=1, answers=1, to_reread=0)
+    if by == "on its page":
+        erased = erase(erasing, comment_id)
+    else:
+        [*_, mailed] = put_down(erasing.site)
+        assert mailed.mail is not None
+        [token] = re.findall(r"/your-letters/(\S+)", mailed.mail.text)
+        erased = belongings.erase_opened(erasing.site, token)
+    assert erased == Erased(letters=1, answers=1, to_reread=0)
     assert CANARY not in every_row(erasing)
     assert ADDRESS not in every_row(erasing)
     assert verified(erasing)

@@ -37,7 +37,16 @@ from bridge.desk import takedowns
 from bridge.letter import erasure
 from bridge.records import Comment, Generation, ReplyRequest, RequestState, Voice
 from bridge.voice import budgets
-from bridge.voice.model import Allowance, ModelBusy, PassingTrouble, RequestRefused, Trouble, Unreadable, VoiceBlocked
+from bridge.voice.model import (
+    Allowance,
+    Body,
+    ModelBusy,
+    PassingTrouble,
+    RequestRefused,
+    Trouble,
+    Unreadable,
+    VoiceBlocked,
+)
 from moderation import moderators
 from moderation.queue import awaiting_review
 from moderation.release import released
@@ -499,9 +508,9 @@ def test_pays_once_for_an_answer_that_has_no_more_room(open_workshop: Open) -> N
 def test_keeps_what_came_back_though_nobody_can_read_it(workshop: Workshop) -> None:
     comment_id = workshop.asked()
     unreadable = Unreadable("the body is not JSON")
-    unreadable.body = "<html>Out of order</html>"
+    unreadable.body = Body("<html>Out of order</html>")
     workshop.sit(ScriptedModel(unreadable))
-    assert [unpacked(made.response) for made in workshop.generations(comment_id)] == [unreadable.body] * 3
+    assert [unpacked(made.response) for made in workshop.generations(comment_id)] == [unreadable.body.told] * 3
     # And not what it may repeat of a letter that is erased.
     with workshop.site.database.reading_sessions() as session:
         public_id = session.get_one(Comment, comment_id).public_id
