@@ -26,11 +26,14 @@ from bridge.voice.model import RateLimits, Usage
 from workers.turns import (
     PLACE_SECONDS,
     Bounds,
+    Heard,
     Place,
     State,
     Want,
     admitted,
+    awake,
     freed,
+    heard,
     joined,
     kept_until,
     learnt,
@@ -121,6 +124,7 @@ class Pace:
         self._mark = f"{secrets.token_hex(6)}-"
         self._count = itertools.count()
         self._held: dict[str, Place] = {}
+        self._heard: dict[str, Heard] = {}
         self._ended: list[str] = []
         self._waiting: dict[str, _Waiter] = {}
         self._steps: list[Step] = []
@@ -132,8 +136,8 @@ class Pace:
     async def turn(self, *, input_tokens: int, output_tokens: int, longest: float) -> AsyncIterator[None]:
         """Wait for a place among the calls at once and a share of the minute; the place is free again on leaving.
 
-        Whoever came first goes first. Raises `PaceTooSlow` as soon as it is clear that it would take longer than
-        *longest* seconds.
+        Whoever came first in this process goes first, and the processes in which somebody waits take turns. Raises
+        `PaceTooSlow` as soon as it is clear that it would take longer than *longest* seconds.
         """
         if self._is_free():
             yield
@@ -148,7 +152,9 @@ class Pace:
                 raise PaceTooSlow(too_slow)
             yield
         finally:
-            self._waiting.pop(place_id, None)
+            if self._waiting.pop(place_id, None) is not None:
+                # It was cancelled: in the line of all, others stand behind it.
+                self._wake()
             if place_id in self._held:
                 # After what its answer taught, which was learnt while the call had its place.
                 self._ended.append(place_id)
@@ -185,6 +191,7 @@ class Pace:
 
     async def close(self) -> None:
         """Say what is still to be said to Redis, and leave it. Whoever still waits for a turn is cancelled."""
+        self._changed = self._changed or bool(self._waiting)
         for waiter in self._waiting.values():
             waiter.turn.cancel()
         self._waiting.clear()
@@ -250,6 +257,8 @@ class Pace:
             elif now + wait > waiter.until:
                 del self._waiting[place_id]
                 waiter.turn.set_result(wait)
+                # In the line of all, others stand behind it.
+                self._changed = True
             elif pause is None:
                 pause = max(_LEAST_SLEEP, min(wait, RECKON_EVERY))
         return pause
@@ -273,7 +282,9 @@ class Pace:
                 if self._gone_at is None:
                     log.warning("the pace is kept in memory for now: %s", type(error).__name__)
                 self._gone_at = self._clock()
-        self._state, waits = self._after(self._state, due)
+        # Where nobody can be heard, nobody is waited for.
+        mine = {key: head for key, head in self._state.heads.items() if key == self._mark}
+        self._state, waits = self._after(replace(self._state, heads=mine), due)
         return waits
 
     async def _settle_in(self, server: redis.Redis, due: _Due) -> list[float]:
@@ -295,12 +306,17 @@ class Pace:
 
     def _after(self, state: State, due: _Due) -> tuple[State, list[float]]:
         now = self._clock()
-        # This process knows its own places best, whatever became of them in Redis.
-        others = {key: place for key, place in state.places.items() if not key.startswith(self._mark)}
-        state = settled(replace(state, places={**others, **self._held}), self._bounds, now)
+        # This process knows its own places and its own turn best, whatever became of them in Redis.
+        places = {key: place for key, place in state.places.items() if not key.startswith(self._mark)}
+        heads = {key: head for key, head in state.heads.items() if key != self._mark}
+        self._heard = heard(heads, self._heard, now)
+        heads = awake(self._heard, now)
+        if self._mark in self._state.heads:
+            heads[self._mark] = self._state.heads[self._mark]
+        state = settled(replace(state, places={**places, **self._held}, heads=heads), self._bounds, now)
         for step in due.steps:
             state = step(state)
-        return admitted(state, due.line.items(), self._bounds, now)
+        return admitted(state, due.line.items(), self._bounds, now, who=self._mark)
 
 
 class NoPace(Pace):

@@ -7,7 +7,7 @@ bucket that fills up evenly over a minute, as the API's do.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -23,6 +23,8 @@ CLOCKS_DIFFER = 60
 """Seconds by which the clocks of two workers may differ; more than that, and a clock was set back."""
 RISES_AFTER = 5
 """So many answers allow one more call at once, after a refusal had halved them."""
+HEARD_WITHIN = 5
+"""Seconds within which a process whose callers wait looks again, many times over: else it has died."""
 LOOK_AGAIN = 0.25
 """Seconds until a place that others hold is looked for again: when it comes back is not known."""
 _NEARLY = 0.01
@@ -75,6 +77,28 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """The first in the line of one process, for the other processes to see. Each has its line, and they take turns.
+
+    Who is older has the lower number. A process draws it from the state when a line forms there and whenever one of its
+    callers was let in: one more than the others have. No clock is asked, so one that is wrong neither gains nor loses.
+    """
+
+    number: int
+    want: Want
+    looked: float
+    """When its process last looked, by its own clock. The others only see that it changes (`heard`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A head as it stands since `since`, by the clock of the process that sees it."""
+
+    head: Head
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class Bucket:
     """What is `left` of a limit a minute; below zero where more was used than there was."""
 
@@ -100,6 +124,8 @@ class State:
     own: Mapping[str, Bucket] = field(default_factory=dict)
     """The bounds of the voices themselves, filled and emptied by what we know alone."""
     places: Mapping[str, Place] = field(default_factory=dict)
+    heads: Mapping[str, Head] = field(default_factory=dict)
+    """By process, for those whose callers wait."""
     closed_until: float = 0.0
     at_once: int | None = None
     """What a refusal of the API left of the calls at once; None: it left them all."""
@@ -157,20 +183,37 @@ def kept_until(state: State) -> float:
     return max(state.at + FORGOTTEN_AFTER, state.closed_until, *full, *lapsed)
 
 
-def admitted(state: State, wanted: Iterable[tuple[str, Want]], bounds: Bounds, now: float) -> tuple[State, list[float]]:
-    """Give a place to each of *wanted* in turn, up to the first that must wait: nobody overtakes.
+def heard(heads: Mapping[str, Head], before: Mapping[str, Heard], now: float) -> dict[str, Heard]:
+    """Note since when each of *heads* stands as it does, by the one clock that also gave what was noted *before*."""
+    known = {key: noted for key, noted in before.items() if noted.head == heads.get(key) and noted.since <= now}
+    return {key: known.get(key) or Heard(head, now) for key, head in heads.items()}
+
+
+def awake(noted: Mapping[str, Heard], now: float) -> dict[str, Head]:
+    """Return the heads whose processes still look: the others have died, and must not hold anybody up."""
+    return {key: each.head for key, each in noted.items() if now - each.since < HEARD_WITHIN}
+
+
+def admitted(
+    state: State, wanted: Iterable[tuple[str, Want]], bounds: Bounds, now: float, *, who: str
+) -> tuple[State, list[float]]:
+    """Give a place to each of *wanted*, the line of the process *who*, up to the first that must wait.
+
+    Nobody overtakes. The heads of other processes stand in this line too, the older before the first of *wanted*, the
+    younger behind it, and what they need is held for them until their own processes look.
 
     Returns for each the seconds it must wait: 0 for those who have a place now; for the others at least so much, with
     those before them counted. *state* must be settled.
     """
+    wanted = list(wanted)
     most, bounded = at_once(state, bounds), bounds.a_minute()
     buckets = [*state.told.items(), *((name, bucket) for name, bucket in state.own.items() if name in bounded)]
-    places = dict(state.places)
-    others = {name: sum(place.want.spoken_for(name) for place in places.values()) for name in _NAMES}
-    begun = ahead = dict.fromkeys(_NAMES, 0)
+    under_way = len(state.places)
+    others = {name: sum(place.want.spoken_for(name) for place in state.places.values()) for name in _NAMES}
+    ahead = dict.fromkeys(_NAMES, 0)
     waits, longest = [], max(0.0, state.closed_until - now)
-    for place_id, want in wanted:
-        if most is not None and len(places) >= most:
+    for want, is_ours in _in_line(state, [want for _, want in wanted], who):
+        if most is not None and under_way >= most:
             longest = max(longest, LOOK_AGAIN)
         for name, bucket in buckets:
             amount = want.taken(name) + want.spoken_for(name)
@@ -179,12 +222,39 @@ def admitted(state: State, wanted: Iterable[tuple[str, Want]], bounds: Bounds, n
             if others[name] and bucket.wait_for(amount, ahead[name] + others[name]):
                 longest = max(longest, LOOK_AGAIN)
         ahead = {name: amount + want.taken(name) for name, amount in ahead.items()}
-        waits.append(longest)
+        if is_ours:
+            waits.append(longest)
         if not longest:
-            begun = ahead
             others = {name: amount + want.spoken_for(name) for name, amount in others.items()}
-            places[place_id] = Place(now + PLACE_SECONDS, want)
-    return replace(_taken(state, lambda name: begun[name]), places=places), waits
+            under_way += 1
+    begun = {key: want for (key, want), wait in zip(wanted, waits, strict=True) if not wait}
+    left = [want for _, want in wanted[len(begun) :]]
+    places = {**state.places, **{key: Place(now + PLACE_SECONDS, want) for key, want in begun.items()}}
+    state = replace(state, places=places, heads=_heads(state, left, now, who=who, again=bool(begun)))
+    return _taken(state, lambda name: sum(want.taken(name) for want in begun.values())), waits
+
+
+def _in_line(state: State, wanted: Sequence[Want], who: str) -> list[tuple[Want, bool]]:
+    """Return who waits, in order, and whether it is in the line of the process *who*."""
+    others = {(head.number, key): head.want for key, head in state.heads.items() if key != who}
+    mine = (state.heads[who].number, who) if who in state.heads else (_next_number(state, who), who)
+    older = [(others[each], False) for each in sorted(others) if each < mine]
+    younger = [(others[each], False) for each in sorted(others) if each > mine]
+    ours = [(want, True) for want in wanted]
+    return [*older, *ours[:1], *younger, *ours[1:]]
+
+
+def _heads(state: State, left: Sequence[Want], now: float, *, who: str, again: bool) -> dict[str, Head]:
+    """Return the heads with the first of those *left* over, which draws a number *again* if others were let in."""
+    heads = {key: head for key, head in state.heads.items() if key != who}
+    if left:
+        number = state.heads[who].number if who in state.heads and not again else _next_number(state, who)
+        heads[who] = Head(number, left[0], now)
+    return heads
+
+
+def _next_number(state: State, who: str) -> int:
+    return 1 + max((head.number for key, head in state.heads.items() if key != who), default=0)
 
 
 def _taken(state: State, amount: Callable[[str], float]) -> State:
@@ -277,6 +347,7 @@ def joined(here: State, there: State) -> State:
         own=fewer(here.own, there.own),
         # Those of others that are only known here have ended long since, or will be told by them.
         places=there.places,
+        heads=there.heads,
         closed_until=max(here.closed_until, there.closed_until),
         at_once=min(halved, default=None),
         at_once_before=max(before, default=None),
@@ -290,6 +361,9 @@ def written(state: State) -> bytes:
         "told": {name: [bucket.limit, bucket.left] for name, bucket in state.told.items()},
         "own": {name: [bucket.limit, bucket.left] for name, bucket in state.own.items()},
         "places": {key: [place.until, place.want.input, place.want.output] for key, place in state.places.items()},
+        "heads": {
+            key: [head.number, head.want.input, head.want.output, head.looked] for key, head in state.heads.items()
+        },
         "closed_until": state.closed_until,
         "at_once": [state.at_once, state.at_once_before, state.answers],
     }
@@ -308,6 +382,11 @@ def read(told: bytes) -> State:
             places={
                 str(key): Place(_number(until), Want(int(_number(taken)), int(_number(said))))
                 for key, (until, taken, said) in known["places"].items()
+            },
+            # A worker of an older version says nothing of them.
+            heads={
+                str(key): Head(int(_number(number)), Want(int(_number(taken)), int(_number(said))), _number(looked))
+                for key, (number, taken, said, looked) in known.get("heads", {}).items()
             },
             closed_until=_number(known["closed_until"]),
             at_once=None if halved is None else int(_number(halved)),

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from moderation.base import now
 from workers import asking, sitting, valkey
 from workers.pace import LEFT_ALONE, Bounds, NoPace, Pace, PaceTooSlow
 from workers.rehearsal import RehearsalSettings, running
-from workers.turns import PLACE_SECONDS, RISES_AFTER, State, read
+from workers.turns import CLOCKS_DIFFER, HEARD_WITHIN, PLACE_SECONDS, RISES_AFTER, State, read
 
 WHO = "api.test/test-voice"
 FREE = Bounds()
@@ -147,6 +148,12 @@ def commands(url: str) -> int:
     """How often Valkey was asked to keep a state."""
     with Redis.from_url(url) as client:
         return int(client.info("commandstats").get("cmdstat_eval", {"calls": 0})["calls"])
+
+
+def kept_in(url: str) -> State:
+    """Return what Valkey has of the pace."""
+    with Redis.from_url(url) as client:
+        return read(client.get(f"emeritus:pace:{WHO}") or b"")
 
 
 def run(test: Awaitable[None]) -> None:
@@ -434,6 +441,119 @@ def test_shares_what_the_headers_and_a_refusal_said(valkey_url: str) -> None:
     run(test())
 
 
+@dataclass
+class Behind:
+    """A clock that goes as another does, and is set some seconds behind or before it."""
+
+    of: Hurried
+    seconds: float
+
+    def __call__(self) -> float:
+        return self.of() - self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        await self.of.sleep(seconds)
+
+
+@pytest.mark.parametrize("behind", [0, CLOCKS_DIFFER - 1, 1 - CLOCKS_DIFFER])
+def test_has_workers_take_turns(valkey_url: str, behind: float) -> None:
+    async def test() -> None:
+        time, bounds, begun = Hurried(), Bounds(at_once=1), []
+
+        async def call(of: Pace, whose: str) -> None:
+            async with of.turn(input_tokens=1, output_tokens=1, longest=1e6):
+                begun.append(whose)
+                # The first lasts until both wait for the place.
+                await happens(lambda: len(begun) > 1 or len(kept_in(valkey_url).heads) == 2)
+
+        there = Behind(time, behind)
+        async with pace(valkey_url, time, bounds) as one, pace(valkey_url, there, bounds) as other:
+            calls = [call(one, "one") for _ in range(8)]
+            await asyncio.gather(*calls, *(call(other, "other") for _ in range(8)))
+        assert begun.count("one") == begun.count("other") == 8
+        assert all(former != latter for former, latter in itertools.pairwise(begun[1:-1])), begun
+
+    run(test())
+
+
+def test_has_a_dear_call_take_its_turn_among_another_workers_many(valkey_url: str) -> None:
+    async def test() -> None:
+        time, bounds, begun, ended = Hurried(), Bounds(input_tokens=20_000), [], []
+
+        async def cheap(of: Pace) -> None:
+            while not ended:
+                async with of.turn(input_tokens=3_000, output_tokens=1, longest=1e6):
+                    begun.append(time.now)
+
+        async def dear(of: Pace) -> None:
+            try:
+                for _ in range(2):
+                    async with of.turn(input_tokens=12_000, output_tokens=1, longest=60):
+                        pass
+            finally:
+                ended.append(time.now)
+
+        async with pace(valkey_url, time, bounds) as one, pace(valkey_url, time, bounds) as other:
+            many = [asyncio.create_task(cheap(one)) for _ in range(4)]
+            await happens(lambda: len(begun) > 8)
+            await dear(other)
+            await asyncio.gather(*many)
+
+    run(test())
+
+
+async def killed(voice: Pace, *calls: Call) -> None:
+    """Let no more be heard of a worker: whatever it had or wanted stays as it is in Valkey."""
+    assert voice._redis is not None
+    await voice._redis.aclose()
+    voice._redis = None
+    await end_all([*calls])
+
+
+def test_forgets_soon_who_waited_in_a_killed_worker(valkey_url: str) -> None:
+    async def test() -> None:
+        time, bounds = Time(), Bounds(at_once=1)
+        async with pace(valkey_url, time, bounds) as voice:
+            first = Call(voice)
+            await happens(lambda: first.begun)
+            elsewhere = Pace(valkey_url, WHO, bounds, sleep=time.sleep, clock=time)
+            waiting = Call(elsewhere)
+            await happens(lambda: len(kept_in(valkey_url).heads) == 1)
+            await killed(elsewhere, waiting)
+            last = Call(voice)
+            await happens(lambda: len(kept_in(valkey_url).heads) == 2)
+            await first.ends()
+            began = time.now
+            await passes_until(time, lambda: last.begun)
+            assert HEARD_WITHIN <= time.now - began <= HEARD_WITHIN + 2
+            await end_all([last])
+
+    run(test())
+
+
+def test_leaves_nothing_in_the_line_when_it_waits_no_more(valkey_url: str) -> None:
+    async def test() -> None:
+        time, bounds = Time(), Bounds(at_once=1)
+        async with pace(valkey_url, time, bounds) as one:
+            first = Call(one)
+            await happens(lambda: first.begun)
+            async with pace(valkey_url, time, bounds) as other:
+                # It gives up by itself, it is cancelled, and its sitting ends.
+                late = Call(other, longest=0)
+                await happens(lambda: late.too_slow is not None)
+                await happens(lambda: not kept_in(valkey_url).heads)
+                cancelled = Call(other)
+                await happens(lambda: kept_in(valkey_url).heads)
+                await end_all([cancelled])
+                await happens(lambda: not kept_in(valkey_url).heads)
+                closed = Call(other)
+                await happens(lambda: kept_in(valkey_url).heads)
+            assert not kept_in(valkey_url).heads
+            await end_all([first, closed])
+
+    run(test())
+
+
 def test_does_not_mix_voices(valkey_url: str) -> None:
     async def test() -> None:
         time, bounds = Time(), Bounds(at_once=1)
@@ -446,19 +566,12 @@ def test_does_not_mix_voices(valkey_url: str) -> None:
 
 
 def test_gets_the_place_of_a_killed_worker_back(valkey_url: str) -> None:
-    async def killed(time: Time) -> None:
-        voice = Pace(valkey_url, WHO, Bounds(at_once=1), sleep=time.sleep, clock=time)
-        call = Call(voice)
-        await happens(lambda: call.begun)
-        # It says nothing more: its place stays taken.
-        assert voice._redis is not None
-        await voice._redis.aclose()
-        voice._redis = None
-        await end_all([call])
-
     async def test() -> None:
         time = Time()
-        await killed(time)
+        gone = Pace(valkey_url, WHO, Bounds(at_once=1), sleep=time.sleep, clock=time)
+        call = Call(gone)
+        await happens(lambda: call.begun)
+        await killed(gone, call)
         async with pace(valkey_url, time, Bounds(at_once=1)) as voice:
             with pytest.raises(PaceTooSlow):
                 async with voice.turn(input_tokens=1, output_tokens=1, longest=0):
@@ -760,12 +873,6 @@ def test_is_let_in_by_the_rehearsal_each_time() -> None:
 
 
 # With a sitting
-
-
-def kept_in(url: str) -> State:
-    """Return what Valkey has of the pace."""
-    with Redis.from_url(url) as client:
-        return read(client.get(f"emeritus:pace:{WHO}") or b"")
 
 
 def test_keeps_the_place_of_a_call_that_lasts_longer_than_a_place(

@@ -1,27 +1,34 @@
 """The arithmetic of a pace: whose turn it is."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.voice.model import Allowance, Usage
+from workers.pace import RECKON_EVERY
 from workers.turns import (
     CLOCKS_DIFFER,
     FORGOTTEN_AFTER,
+    HEARD_WITHIN,
     LONGEST_CLOSED,
     LOOK_AGAIN,
     PLACE_SECONDS,
     RISES_AFTER,
     Bounds,
     Bucket,
+    Head,
+    Heard,
     Place,
     State,
     Want,
     admitted,
     at_once,
+    awake,
+    heard,
     joined,
     kept_until,
     learnt,
@@ -39,7 +46,9 @@ OPUS_3 = Bounds(input_tokens=20_000)
 
 def ask(state: State, bounds: Bounds, now: float, *wanted: Want) -> tuple[State, list[float]]:
     state = settled(state, bounds, now)
-    return admitted(state, [(f"{now}/{len(state.places)}/{n}", each) for n, each in enumerate(wanted)], bounds, now)
+    return admitted(
+        state, [(f"{now}/{len(state.places)}/{n}", each) for n, each in enumerate(wanted)], bounds, now, who="us"
+    )
 
 
 def ended(state: State) -> State:
@@ -265,6 +274,167 @@ def test_lets_something_go_whatever_the_bounds(bounds: Bounds) -> None:
     assert wait == 0
 
 
+# Over several workers
+
+
+@dataclass
+class Worker:
+    """A process with a line, which looks at the state as `Pace` does."""
+
+    name: str
+    line: list[tuple[str, Want]]
+    behind: float = 0
+    noted: dict[str, Heard] = field(default_factory=dict)
+
+    def looks(self, state: State, bounds: Bounds, now: float) -> tuple[State, int]:
+        """Return the state after its look, and how many of its line were let in."""
+        by_its_clock = now - self.behind
+        self.noted = heard(
+            {key: head for key, head in state.heads.items() if key != self.name}, self.noted, by_its_clock
+        )
+        mine = {self.name: state.heads[self.name]} if self.name in state.heads else {}
+        state = settled(replace(state, heads=mine | awake(self.noted, by_its_clock)), bounds, by_its_clock)
+        state, waits = admitted(state, self.line, bounds, by_its_clock, who=self.name)
+        let_in = waits.count(0)
+        self.line = self.line[let_in:]
+        return state, let_in
+
+    def would_wait(self, state: State, bounds: Bounds, now: float) -> float:
+        """Return how long its first must wait, whoever else is in line."""
+        return admitted(state, self.line[:1], bounds, now - self.behind, who=self.name)[1][0]
+
+
+def workers_with(wanted: list[list[Want]], behind: list[float]) -> list[Worker]:
+    return [
+        Worker(f"w{n}", [(f"w{n}-{place}", want) for place, want in enumerate(line)], off)
+        for n, (line, off) in enumerate(zip(wanted, behind, strict=False))
+    ]
+
+
+LINES = st.lists(
+    st.lists(st.builds(Want, st.integers(0, 1_500), st.integers(0, 300)), max_size=4), min_size=2, max_size=4
+)
+BEHIND = st.lists(st.sampled_from([0.0, 7.0, CLOCKS_DIFFER / 2, -CLOCKS_DIFFER / 2]), min_size=4, max_size=4)
+BOUNDS = st.builds(
+    Bounds,
+    at_once=st.none() | st.integers(1, 3),
+    requests=st.none() | st.integers(10, 100),
+    input_tokens=st.none() | st.integers(1_000, 10_000),
+    output_tokens=st.none() | st.integers(1_000, 10_000),
+)
+
+
+@given(wanted=LINES, behind=BEHIND, bounds=BOUNDS, order=st.randoms(use_true_random=True))
+def test_lets_nobody_overtake_over_several_workers_and_everybody_go(
+    wanted: list[list[Want]], behind: list[float], bounds: Bounds, order: Random
+) -> None:
+    state, now, workers = State(), START, workers_with(wanted, behind)
+    while any(each.line for each in workers):
+        now += RECKON_EVERY
+        # Each had to wait for what it took at most, and for its own clock.
+        assert now - START < 60 * 1.5 * sum(map(len, wanted)) + 2 * CLOCKS_DIFFER
+        for worker in order.sample(workers, len(workers)):
+            # What it was let in with has ended by then, and was all as expected.
+            places = {key: place for key, place in state.places.items() if not key.startswith(worker.name)}
+            before = settled(replace(state, places=places), bounds, now - worker.behind)
+            heads = {key: head for key, head in before.heads.items() if key != worker.name}
+            mine = before.heads.get(worker.name)
+            older = [each for each in workers if each.name in heads and (not mine or is_older(heads[each.name], mine))]
+            alone = worker.would_wait(replace(before, heads={}), bounds, now) if worker.line else None
+            state, let_in = worker.looks(before, bounds, now)
+            # Whoever is first and fits goes when its own process looks.
+            assert older or bool(let_in) == (alone == 0)
+            # Where it is let in, all who are older than it could go too, and can still; where it is let in once more,
+            # all others are older.
+            passed = [each for each in workers if each.name in heads] if let_in > 1 else older if let_in else []
+            for each in passed:
+                assert not each.would_wait(before, bounds, now)
+                assert not each.would_wait(state, bounds, now)
+
+
+def is_older(head: Head, than: Head) -> bool:
+    assert head.number != than.number
+    return head.number < than.number
+
+
+@given(
+    wanted=st.lists(st.integers(1, 6), min_size=2, max_size=4),
+    behind=BEHIND,
+    order=st.randoms(use_true_random=True),
+)
+def test_has_each_worker_let_in_once_before_any_is_let_in_twice(
+    wanted: list[int], behind: list[float], order: Random
+) -> None:
+    bounds, state, now = Bounds(at_once=1), State(), START
+    workers = workers_with([[Want(1, 1)] * number for number in wanted], behind)
+    # Taken by somebody until all of them wait.
+    for each in workers:
+        state, _ = each.looks(replace(state, places={"x": Place(now + 2 * CLOCKS_DIFFER, Want(1, 1))}), bounds, now)
+    turns = []
+    while any(each.line for each in workers):
+        now += LOOK_AGAIN
+        for each in order.sample(workers, len(workers)):
+            # A call ends at once.
+            state, let_in = each.looks(replace(state, places={}), bounds, now)
+            turns += [each.name] * let_in
+    rounds = [turns[: len(workers)]]
+    assert sorted(rounds[0]) == [each.name for each in workers]
+    # From then on in the same order, without those who are done.
+    for number in range(1, max(wanted)):
+        rounds.append([name for name in rounds[0] if wanted[int(name[1:])] > number])
+    assert turns == [name for each in rounds for name in each]
+
+
+@pytest.mark.parametrize("behind", [0, CLOCKS_DIFFER / 2, -CLOCKS_DIFFER / 2])
+def test_forgets_within_seconds_who_waited_in_a_process_that_died(behind: float) -> None:
+    bounds, dear = Bounds(at_once=1), Want(1, 1)
+    dead, alive = workers_with([[dear], [dear]], [behind, 0])
+    taken = {"x": Place(START + 2 * CLOCKS_DIFFER, dear)}
+    state, _ = dead.looks(replace(settled(State(), bounds, START), places=taken), bounds, START)
+    state, now, let_in = replace(state, places={}), START, 0
+    while not let_in:
+        state, let_in = alive.looks(state, bounds, now)
+        now += LOOK_AGAIN
+    assert HEARD_WITHIN <= now - START <= HEARD_WITHIN + 2 * LOOK_AGAIN
+    assert not state.heads
+
+
+def test_gives_a_turn_back_to_a_process_that_was_taken_for_dead() -> None:
+    bounds = Bounds(at_once=1)
+    slow, quick = workers_with([[Want(1, 1)], [Want(1, 1)] * 2], [0, 0])
+    taken = {"x": Place(START + PLACE_SECONDS, Want(1, 1))}
+    state, _ = slow.looks(replace(settled(State(), bounds, START), places=taken), bounds, START)
+    mine = state.heads["w0"]
+    for seconds in (0, HEARD_WITHIN):
+        state, _ = quick.looks(state, bounds, START + seconds)
+    assert set(state.heads) == {"w1"}
+    # It comes back as it was, and not behind those who came later.
+    mine = replace(mine, looked=START + HEARD_WITHIN)
+    state = replace(state, places={}, heads={**state.heads, "w0": mine})
+    _, let_in = quick.looks(state, bounds, START + HEARD_WITHIN)
+    assert let_in == 0
+    _, let_in = slow.looks(state, bounds, START + HEARD_WITHIN)
+    assert let_in == 1
+
+
+def test_holds_nobody_up_for_a_head_that_fits_beside_it() -> None:
+    bounds = Bounds(at_once=3, input_tokens=1_000)
+    head = Head(1, Want(500, 0), START)
+    state = replace(settled(State(), bounds, START), heads={"them": head})
+    state, waits = ask(state, bounds, START, Want(400, 0), Want(100, 0), Want(100, 0))
+    assert waits == [0, 0, pytest.approx(6)]
+    assert state.own["input-tokens"].left == 500
+    assert state.heads == {"them": head, "us": Head(2, Want(100, 0), START)}
+
+
+def test_lets_one_in_before_a_younger_head_and_the_others_behind_it() -> None:
+    bounds = Bounds(at_once=2)
+    heads = {"us": Head(1, Want(1, 1), START), "them": Head(2, Want(1, 1), START)}
+    state, waits = ask(replace(settled(State(), bounds, START), heads=heads), bounds, START, *[Want(1, 1)] * 2)
+    assert waits == [0, LOOK_AGAIN]
+    assert state.heads == {"them": heads["them"], "us": Head(3, Want(1, 1), START)}
+
+
 # Time
 
 
@@ -302,8 +472,16 @@ def test_goes_on_after_a_clock_has_jumped(jump: float) -> None:
 # As it is written
 
 
+def test_reads_a_state_in_which_no_line_was_written_yet() -> None:
+    state, _ = ask(State(), Bounds(at_once=1), START, *[Want(5, 6)] * 2)
+    told = json.loads(written(state))
+    assert told.pop("heads")
+    assert read(json.dumps(told).encode()) == replace(state, heads={})
+
+
 def test_reads_what_it_wrote() -> None:
-    state, _ = ask(State(), Bounds(at_once=3, requests=7), START, *[Want(5, 6)] * 3)
+    state, _ = ask(State(), Bounds(at_once=3, requests=7), START, *[Want(5, 6)] * 4)
+    assert state.heads
     state = learnt(state, headers("tokens", 100, 20), FREE, expected=None, used=None)
     state = refused(state, 2.5, FREE, START)
     assert read(written(state)) == state
@@ -321,6 +499,7 @@ PARTS = st.fixed_dictionaries(
         "told": st.dictionaries(st.sampled_from(["tokens", "requests", "x"]), st.lists(st.floats(), max_size=3)),
         "own": st.dictionaries(st.sampled_from(["input-tokens"]), st.tuples(st.floats(), st.integers())),
         "places": st.dictionaries(st.text(), st.tuples(st.floats(), st.integers(), st.integers()), max_size=3),
+        "heads": st.dictionaries(st.text(), st.tuples(*[st.integers() | st.floats()] * 4), max_size=3),
         "closed_until": st.floats() | st.integers(),
         "at_once": st.tuples(*[st.none() | st.integers()] * 3),
     }
@@ -349,6 +528,7 @@ def test_is_the_more_careful_of_two_that_went_on_apart() -> None:
         told={"requests": Bucket(50, 3)},
         own={"input-tokens": Bucket(20_000, 500)},
         places={"mine": Place(START + 10, Want(1, 1))},
+        heads={"mine": Head(1, Want(1, 1), START)},
         closed_until=START + 5,
         at_once=2,
         at_once_before=8,
@@ -358,6 +538,7 @@ def test_is_the_more_careful_of_two_that_went_on_apart() -> None:
         told={"requests": Bucket(60, 40), "tokens": Bucket(9, 9)},
         own={"input-tokens": Bucket(20_000, 400)},
         places={"theirs": Place(START + 20, Want(1, 1))},
+        heads={"theirs": Head(2, Want(1, 1), START)},
         closed_until=START,
     )
     assert joined(mine, theirs) == State(
@@ -365,6 +546,7 @@ def test_is_the_more_careful_of_two_that_went_on_apart() -> None:
         told={"requests": Bucket(60, 3), "tokens": Bucket(9, 9)},
         own={"input-tokens": Bucket(20_000, 400)},
         places=theirs.places,
+        heads=theirs.heads,
         closed_until=START + 5,
         at_once=2,
         at_once_before=8,
