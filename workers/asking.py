@@ -40,8 +40,11 @@ log = logging.getLogger(__name__)
 
 LONGEST_WAIT_HERE = 20
 """Seconds; a longer wait after a refusal goes back to the queue."""
-LONGEST_WAIT_FOR_PACE = 60
-"""Seconds that a call waits for its turn here; what would wait longer is asked in another sitting."""
+LONGEST_WAIT_FOR_PACE = 90
+"""Seconds that a call waits for its turn here: a whole minute, which a dear call may need, after others' calls.
+
+What would wait longer is asked in another sitting.
+"""
 LONGEST_WAIT_AWAY = 600
 """Seconds: what Redis holds of the pace is believed for no longer at a time."""
 OUT_OF_PACE = "Waiting for its turn: only so many calls are made at once, or in a minute."

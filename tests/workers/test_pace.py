@@ -476,7 +476,8 @@ def test_has_workers_take_turns(valkey_url: str, behind: float) -> None:
     run(test())
 
 
-def test_has_a_dear_call_take_its_turn_among_another_workers_many(valkey_url: str) -> None:
+@pytest.mark.parametrize("tokens", [12_000, 20_000])
+def test_has_a_dear_call_take_its_turn_among_another_workers_many(valkey_url: str, tokens: int) -> None:
     async def test() -> None:
         time, bounds, begun, ended = Hurried(), Bounds(input_tokens=20_000), [], []
 
@@ -488,7 +489,7 @@ def test_has_a_dear_call_take_its_turn_among_another_workers_many(valkey_url: st
         async def dear(of: Pace) -> None:
             try:
                 for _ in range(2):
-                    async with of.turn(input_tokens=12_000, output_tokens=1, longest=60):
+                    async with of.turn(input_tokens=tokens, output_tokens=1, longest=asking.LONGEST_WAIT_FOR_PACE):
                         pass
             finally:
                 ended.append(time.now)
