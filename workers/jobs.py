@@ -75,6 +75,7 @@ def sweep() -> str:
     erased_before.see_to(site)
     with site.database.sessions.begin() as session:
         lost = replies.forget_lost_claims(session)
+        replies.forget_lost_waits(session)
     with site.database.sessions.begin() as session:
         lapsed = gate.lapse_proposals(session) + takedowns.lapse_takedowns(session)
     with site.database.reading_sessions() as session:

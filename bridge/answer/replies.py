@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import Select, and_, case, func, nulls_first, or_, select, update
+from sqlalchemy import BigInteger, Select, and_, case, cast, func, nulls_first, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -68,6 +68,8 @@ CACHE_SECONDS = 300
 """How long the API's cache keeps what a call wrote to it or read from it, from the call's beginning."""
 SAME_FOR = 1800
 """Seconds for which sittings one after another may read the same of a thread, while letters wait for the pace."""
+LONGEST_WAIT = 3700
+"""Seconds: an hour is the longest for which the API's wish to wait is obeyed, and a minute may pass on the way."""
 PAUSE_AFTER = 5
 PAUSE_MINUTES = 15
 
@@ -595,12 +597,42 @@ def count_failure(session: Session, voice_id: int, why: str) -> None:
 
 
 def forget_lost_claims(session: Session) -> int:
-    """Put requests whose worker stopped renewing its lease back to waiting; return how many."""
+    """Put requests whose worker stopped renewing its lease back to waiting; return how many.
+
+    So also those whose lease ends later than any does: the database's clock was ahead when it was written.
+    """
+    away = select(Batch.id).where(Batch.lease == ReplyRequest.lease, Batch.ended_at.is_(None))
+    too_late = and_(ReplyRequest.leased_until > database_time() + 2 * LEASE_SECONDS, ~away.exists())
     lost = session.execute(
         update(ReplyRequest)
-        .where(ReplyRequest.state == RequestState.ASKING.value, ReplyRequest.leased_until < database_time())
+        .where(
+            ReplyRequest.state == RequestState.ASKING.value,
+            or_(ReplyRequest.leased_until < database_time(), too_late),
+        )
         .values(state=RequestState.WAITING.value, lease=None, leased_until=None, changed_at=now())
         .returning(ReplyRequest.comment_id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(lost.all())
+
+
+def forget_lost_waits(session: Session) -> int:
+    """Let requests be asked now that wait for longer than any does; return how many.
+
+    The database's clock was ahead when they were put off. Only a budget puts off for longer than an hour, and until
+    midnight.
+    """
+    is_midnight = cast(ReplyRequest.not_before, BigInteger) % 86_400 <= int(budgets.ADMINS_SECOND)
+    lost = session.execute(
+        update(ReplyRequest)
+        .where(
+            ReplyRequest.state == RequestState.WAITING.value,
+            ReplyRequest.not_before > database_time() + LONGEST_WAIT,
+            ~is_midnight,
+        )
+        .values(not_before=None)
+        .returning(ReplyRequest.comment_id)
+        .execution_options(synchronize_session=False)
     )
     return len(lost.all())
 

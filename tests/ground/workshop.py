@@ -119,6 +119,7 @@ class Workshop:
     def sweep(self) -> int:
         """Give lost claims back, as the sweep does; return how many there were."""
         with self.site.database.sessions.begin() as session:
+            replies.forget_lost_waits(session)
             return replies.forget_lost_claims(session)
 
     # What time does.

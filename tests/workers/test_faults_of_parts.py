@@ -27,14 +27,15 @@ from ground.batching import ScriptedBatches
 from ground.house import REASON
 from ground.workshop import NAME, SECRET, ScriptedModel, Workshop, message, owning
 from redis import Redis
-from sqlalchemy import event, text
+from sqlalchemy import event, text, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from bridge import db, queues
+from bridge.answer import batches
 from bridge.app import create_app
 from bridge.letter import erasure
 from bridge.people import accounts
-from bridge.records import Batch, Comment, Essay, User, Voice
+from bridge.records import Batch, BatchState, Comment, Essay, ReplyRequest, User, Voice
 from bridge.settings import Settings
 from bridge.site import Site
 from bridge.voice import budgets
@@ -706,6 +707,35 @@ def test_finds_a_batch_that_it_created_though_the_clock_of_the_database_was_a_da
         session.execute(text("UPDATE batches SET asked_at = asked_at - 60"))
     assert asyncio.run(batching.fetch(workshop.site, 1, api)) == "2 results"
     assert_each_is_answered_once(workshop, *ids)
+
+
+def test_frees_what_was_claimed_or_put_off_while_the_clock_of_the_database_was_a_day_ahead(
+    any_workshop: Workshop,
+) -> None:
+    put_off, claimed, away, busy, spent = (any_workshop.asked(f"Number {n}.") for n in range(5))
+    with any_workshop.site.database.sessions.begin() as session:
+        at = budgets.clock(session)
+        midnight = budgets.periods(at).next_month.timestamp()
+        session.add(
+            Batch(
+                voice_id=1, essay_id=1, lease="b" * 32, state=BatchState.SENT.value, requests=1, created_at=at, why=None
+            )
+        )
+        for comment_id, how in {
+            put_off: {"not_before": at.timestamp() + 86_408},
+            claimed: {"state": "asking", "lease": "c" * 32, "leased_until": at.timestamp() + 86_430},
+            # And what is as it should be.
+            away: {"state": "asking", "lease": "b" * 32, "leased_until": at.timestamp() + batches.LEASE_SECONDS},
+            busy: {"not_before": at.timestamp() + 3600},
+            spent: {"not_before": midnight + budgets.ADMINS_SECOND},
+        }.items():
+            session.execute(update(ReplyRequest).where(ReplyRequest.comment_id == comment_id).values(**how))
+    before = [any_workshop.request(each).not_before for each in (busy, spent)]
+    assert any_workshop.sweep() == 1
+    assert any_workshop.request(put_off).not_before is None
+    assert any_workshop.request(claimed).state == "waiting"
+    assert any_workshop.request(away).state == "asking"
+    assert [any_workshop.request(each).not_before for each in (busy, spent)] == before
 
 
 # A job: five times, late, no longer wanted
