@@ -5,11 +5,10 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.voice.model import Allowance, Usage
-from workers.pace import RECKON_EVERY
 from workers.turns import (
     CLOCKS_DIFFER,
     FORGOTTEN_AFTER,
@@ -324,13 +323,14 @@ BOUNDS = st.builds(
 )
 
 
+@settings(deadline=None)  # A quarter of an hour passes in some, a look at a time.
 @given(wanted=LINES, behind=BEHIND, bounds=BOUNDS, order=st.randoms(use_true_random=True))
 def test_lets_nobody_overtake_over_several_workers_and_everybody_go(
     wanted: list[list[Want]], behind: list[float], bounds: Bounds, order: Random
 ) -> None:
     state, now, workers = State(), START, workers_with(wanted, behind)
     while any(each.line for each in workers):
-        now += RECKON_EVERY
+        now += HEARD_WITHIN / 2
         # Each had to wait for what it took at most, and for its own clock.
         assert now - START < 60 * 1.5 * sum(map(len, wanted)) + 2 * CLOCKS_DIFFER
         for worker in order.sample(workers, len(workers)):
@@ -357,6 +357,7 @@ def is_older(head: Head, than: Head) -> bool:
     return head.number < than.number
 
 
+@settings(deadline=None)
 @given(
     wanted=st.lists(st.integers(1, 6), min_size=2, max_size=4),
     behind=BEHIND,
