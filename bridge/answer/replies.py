@@ -586,14 +586,12 @@ def count_success(session: Session, voice: Voice) -> None:
 def count_failure(session: Session, voice_id: int, why: str) -> None:
     """Count a request that the API failed; five in a row pause the voice for a quarter of an hour.
 
-    So does one after such a pause, which is not over before something is answered.
+    The next in a row is the one that probes when the pause has run out: it pauses the voice again.
     """
     voice = voices.held(session, voice_id)
     voice.failures_in_a_row += 1
-    probed = voice.paused_at is not None and voices.may_be_asked(session, voice)
-    if probed or voice.failures_in_a_row >= PAUSE_AFTER:
+    if voice.failures_in_a_row >= PAUSE_AFTER and voices.may_be_asked(session, voice):
         voices.pause(session, voice, why, minutes=PAUSE_MINUTES)
-        voice.failures_in_a_row = 0
 
 
 def forget_lost_claims(session: Session) -> int:

@@ -448,6 +448,21 @@ def test_pauses_for_a_quarter_of_an_hour_after_five_failures_in_a_row(any_worksh
     assert sorted(reply.comment_id for reply in any_workshop.replies()) == ids
 
 
+def test_pauses_again_when_the_letter_that_probes_finds_the_trouble_still_there(any_workshop: Workshop) -> None:
+    for n in range(PAUSE_AFTER + 3):
+        any_workshop.asked(f"Number {n}.")
+    model = ScriptedModel(PassingTrouble("No answer within 120 s.", tries=1))
+    for _ in range(PAUSE_AFTER):
+        any_workshop.sit(model)
+        any_workshop.time_passes()
+    for probes in (1, 2):
+        # The pause has run out, and one letter is enough to know: each keeps a worker for as long as a call is silent.
+        any_workshop.sit(model)
+        assert len(model.requests) == PAUSE_AFTER + probes
+        assert any_workshop.sit(model) == "nothing to do"
+        any_workshop.time_passes()
+
+
 def test_asks_nothing_during_a_pause(workshop: Workshop) -> None:
     workshop.asked()
     for how in ({}, {"minutes": 15}):

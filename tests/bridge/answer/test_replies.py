@@ -182,10 +182,13 @@ def test_counts_failures_until_there_are_five_in_a_row(workshop: Workshop) -> No
     before = clock(workshop)
     step(workshop, replies.count_failure, workshop.voice_id, "The API is failing.")
     voice = workshop.voice()
-    assert (voice.failures_in_a_row, voice.paused_why) == (0, "The API is failing.")
+    assert (voice.failures_in_a_row, voice.paused_why) == (replies.PAUSE_AFTER, "The API is failing.")
     quarter = 60 * replies.PAUSE_MINUTES
     assert quarter == 900
     assert before + quarter <= (voice.paused_until or 0) <= clock(workshop) + quarter
+    # Of a call that was under way meanwhile: it makes the pause no longer.
+    step(workshop, replies.count_failure, workshop.voice_id, "The API cannot be reached.")
+    assert workshop.voice().paused_until == voice.paused_until
 
 
 def test_probes_with_one_when_a_pause_has_run_out(workshop: Workshop) -> None:
