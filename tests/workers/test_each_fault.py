@@ -224,9 +224,10 @@ class Scene:
         assert all(each.ended_at is not None and each.reserved is not None for each in made)
         for each in made:
             # What was refused or never sent cost nothing; what broke off may have been billed: nobody knows how much.
+            broke_off = each.outcome == "PassingTrouble" and each.status in {None, 408} and not never_sent(each)
             if each.outcome in set(Outcome):
                 assert each.cost
-            elif each.outcome == "Unreadable" or each.status == 408 or (each.status is None and not never_sent(each)):
+            elif broke_off or each.outcome == "Unreadable":
                 assert each.cost is None
             else:
                 assert each.cost == 0
