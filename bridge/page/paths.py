@@ -6,6 +6,7 @@ In another language than the site's own each of them says so (`?lang=de`), so th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
 from bridge.text.language import tongue
@@ -51,9 +52,9 @@ def send(slug: str) -> str:
     return _said(f"/essays/{quote(slug)}/comments")
 
 
-def form_token(slug: str) -> str:
+def form_token(slug: str, *, answering: str | None = None) -> str:
     """Where the form's module fetches what lets it send at once."""
-    return f"/essays/{quote(slug)}/form-token"
+    return f"/essays/{quote(slug)}/form-token" + _asked({"answering": answering})
 
 
 def preview() -> str:
@@ -83,9 +84,9 @@ def embed_write(slug: str, *, answering: str | None = None, about: int | None = 
     )
 
 
-def embed_form_token(slug: str) -> str:
+def embed_form_token(slug: str, *, answering: str | None = None) -> str:
     """Where the module of the form in a frame fetches what lets it send at once."""
-    return f"/essays/{quote(slug)}/embed/form-token"
+    return f"/essays/{quote(slug)}/embed/form-token" + _asked({"answering": answering})
 
 
 def embed_sent(slug: str, token: str) -> str:
@@ -214,8 +215,12 @@ def _framed(path: str, anchor: str = "", **query: str | None) -> str:
 
 
 def _said(path: str, anchor: str = "", **query: str | None) -> str:
-    asked = {name: value for name, value in query.items() if value is not None}
     spoken = tongue()
     if not spoken.first:
-        asked["lang"] = spoken.code
-    return path + (f"?{urlencode(asked)}" if asked else "") + (f"#{anchor}" if anchor else "")
+        query["lang"] = spoken.code
+    return path + _asked(query) + (f"#{anchor}" if anchor else "")
+
+
+def _asked(query: Mapping[str, str | None]) -> str:
+    asked = {name: value for name, value in query.items() if value is not None}
+    return f"?{urlencode(asked)}" if asked else ""

@@ -7,6 +7,7 @@ cookie is read or set: the address of the author's page, which its receipt leads
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +19,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from bridge.essay import essays, thread
 from bridge.essay.essays import Published
 from bridge.essay.thread import PostedReply
+from bridge.keys import fingerprint
 from bridge.letter import admission, comments
 from bridge.letter.admission import Came
 from bridge.letter.comments import CommentRefused, EssayClosed, KeyUsedForOtherWords, Letter, SentBefore
@@ -155,14 +157,15 @@ def _write(slug: str, *, framed: bool) -> ResponseReturnValue:
     with site().database.reading_sessions() as session:
         found = essays.published(session, slug)
         letter = Letter("", "", parent=answering, passage=_block(found, about))
-        page = _form_page(session, found, letter, framed=framed, token=_new_token(slug))
+        page = _form_page(session, found, letter, framed=framed, begun=base.now())
     return _unkept(page)
 
 
 def _form_token(slug: str) -> ResponseReturnValue:
     arriving.take(admission.FORM_TOKENS)
     least = admission.LEAST_TIME.seconds if site().settings.rate_limits == "on" else 0
-    response = jsonify(token=_new_token(slug), challenge=admission.challenge(site(), slug), least_seconds=least)
+    token = _token(slug, request.args.get("answering"), base.now())
+    response = jsonify(token=token, challenge=admission.challenge(site(), slug), least_seconds=least)
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -170,11 +173,11 @@ def _form_token(slug: str) -> ResponseReturnValue:
 def _create_comment(slug: str, *, framed: bool) -> ResponseReturnValue:
     letter = letter_from_form()
     given = request.form.get("token", "")
-    key = _key_of(slug, given)
+    key = _key_of(slug, given, letter.parent)
     try:
         if key is None or "preview" in request.form:
             arriving.take(admission.READ_OVER)
-            return _preview(slug, letter, given=key, framed=framed, too_old=key is None and _is_ours(slug, given))
+            return _preview(slug, letter, given=key, framed=framed, too_old=_is_too_old(slug, given))
         receipt = arriving.receive(
             slug,
             letter,
@@ -189,7 +192,7 @@ def _create_comment(slug: str, *, framed: bool) -> ResponseReturnValue:
     except SentBefore as before:
         return _preview(slug, letter, given=key, framed=framed, before=worded(before))
     except (WordsRefused, CommentRefused, PassageRefused) as refused:
-        return _refused(slug, letter, refused, framed=framed, token=given if key is not None else _token(slug, None))
+        return _refused(slug, letter, refused, framed=framed, token=given, key=key)
     if framed:
         return redirect(paths.embed_sent(slug, receipt.token), 303)
     response = redirect(paths.letter(receipt.token), 303)
@@ -222,7 +225,7 @@ def _preview(
         letter=checked,
         parent=parent,
         html=markup.render(checked.body, Kind.COMMENT.value),
-        token=_token(slug, given[1] if given is not None else None),
+        token=_token(slug, checked.parent, given[1] if given is not None else None),
         limit=COMMENT_LENGTH,
         too_old=too_old,
         before=before,
@@ -231,11 +234,21 @@ def _preview(
     return _unkept(page)
 
 
-def _refused(slug: str, letter: Letter, refused: Exception, *, framed: bool, token: str) -> ResponseReturnValue:
-    """Show the letter still in its form and, above it, what is wrong."""
+def _refused(
+    slug: str,
+    letter: Letter,
+    refused: Exception,
+    *,
+    framed: bool,
+    token: str,
+    key: tuple[str, datetime | None] | None,
+) -> ResponseReturnValue:
+    """Show the letter still in its form and, above it, what is wrong. Its *token* stays if it has a *key*."""
+    begun = key[1] if key is not None else None
+    kept = token if key is not None else None
     with site().database.reading_sessions() as session:
         found = essays.published(session, slug)
-        page = _form_page(session, found, letter, framed=framed, token=token, refused=refused)
+        page = _form_page(session, found, letter, framed=framed, begun=begun, token=kept, refused=refused)
     response = _unkept(page, 403 if isinstance(refused, EssayClosed) else problems.status_of(refused))
     again = getattr(refused, "retry_after", None)
     if again is not None:
@@ -244,15 +257,26 @@ def _refused(slug: str, letter: Letter, refused: Exception, *, framed: bool, tok
 
 
 def _form_page(
-    session: Session, found: Published, letter: Letter, *, framed: bool, token: str, refused: Exception | None = None
+    session: Session,
+    found: Published,
+    letter: Letter,
+    *,
+    framed: bool,
+    begun: datetime | None,
+    token: str | None = None,
+    refused: Exception | None = None,
 ) -> str:
+    """Print a form, with a new token unless it keeps one; an answer that is not posted is in no form any more."""
+    parent = _parent(session, found, letter.parent)
+    if token is None or (parent is None and letter.parent is not None):
+        token = _token(found.essay.slug, parent.public_id if parent is not None else None, begun)
     return render_template(
         "write.html",
         found=found,
         letter=letter,
         # Words that do not stand in the essay are left out of the form, so that what is refused can be sent.
         passage=None if isinstance(refused, PassageRefused) else letter.passage,
-        parent=_parent(session, found, letter.parent),
+        parent=parent,
         refused=refusal(refused) if refused is not None else None,
         limit=COMMENT_LENGTH,
         token=token,
@@ -319,34 +343,42 @@ def _unkept(page: str, status: int = 200) -> BaseResponse:
     return response
 
 
-def _new_token(slug: str) -> str:
-    """Return the token of a form that begins now."""
-    return _token(slug, base.now())
+def _token(slug: str, parent: str | None, begun: datetime | None) -> str:
+    """Return a token, good for a day, of a form about an essay, or in answer to the answer *parent*.
 
-
-def _token(slug: str, begun: datetime | None) -> str:
-    """Return a token, good for a day, of a form that was begun at a time, or nobody knows when."""
+    It was *begun* at a time, or nobody knows when.
+    """
     when = "-" if begun is None else str(int(begun.timestamp()))
     issued = int(base.now().timestamp())
-    return site().keys.signed(FORM_TOKEN, f"{slug} {issued} {secrets.token_urlsafe(16)} {when}")
+    return site().keys.signed(FORM_TOKEN, f"{slug} {_about(parent)} {issued} {secrets.token_urlsafe(16)} {when}")
 
 
-def _key_of(slug: str, token: str) -> tuple[str, datetime | None] | None:
+def _key_of(slug: str, token: str, parent: str | None) -> tuple[str, datetime | None] | None:
     """Return the idempotency key in a form's token and when its form was begun, if that is known.
 
-    None if the token is not ours, not this essay's, or too old.
+    None if the token is not ours, of a form about something else, or too old.
     """
-    opened = (site().keys.opened(FORM_TOKEN, token) or "").split(" ")
-    if len(opened) != 4 or opened[0] != slug:
+    opened = _opened(slug, token)
+    if opened is None or opened[0] != _about(parent) or _is_too_old(slug, token):
         return None
-    _, issued, key, begun = opened
-    if base.now() - _moment(issued) >= FORM_TOKEN_LIFE:
-        return None
+    _, _, key, begun = opened
     return key, None if begun == "-" else _moment(begun)
 
 
-def _is_ours(slug: str, token: str) -> bool:
-    return (site().keys.opened(FORM_TOKEN, token) or "").startswith(f"{slug} ")
+def _about(parent: str | None) -> str:
+    """Return how a token names the answer that its form is in answer to, whatever stands in the form's field."""
+    return fingerprint(parent)[:32] if parent else "-"
+
+
+def _is_too_old(slug: str, token: str) -> bool:
+    opened = _opened(slug, token)
+    return opened is not None and base.now() - _moment(opened[1]) >= FORM_TOKEN_LIFE
+
+
+def _opened(slug: str, token: str) -> Sequence[str] | None:
+    """Return what a form's token says: in answer to what it is, when it was issued, its key, and its beginning."""
+    parts = (site().keys.opened(FORM_TOKEN, token) or "").split(" ")
+    return parts[1:] if len(parts) == 5 and parts[0] == slug else None
 
 
 def _moment(seconds: str) -> datetime:

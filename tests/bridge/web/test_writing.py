@@ -352,6 +352,32 @@ def test_takes_a_letter_in_answer_to_an_answer(house: House, client: FlaskClient
         assert awaiting_review(session)[0].in_answer_to == house.digest(house.submission(reply))
 
 
+def test_takes_no_token_of_a_form_about_something_else(house: House, client: FlaskClient, send: str) -> None:
+    (_, one), (_, other) = house.exchange("One.", "First."), house.exchange("Two.", "Second.")
+    address = send.replace("comments", "form-token")
+    about_one = client.get(f"{address}?answering={one}").get_json()["token"]
+    assert len(waiting_bodies(house)) == 0
+    for parent in ({"parent": other}, {}):
+        shown = client.post(send, data=LETTER | {"token": about_one} | parent)
+        assert shown.status_code == 200
+        assert field(shown, "token") != about_one
+        # Its form was open no day, and says nothing of one.
+        assert "more than a day" not in text(shown)
+        assert waiting_bodies(house) == []
+    assert client.post(send, data=LETTER | {"token": about_one, "parent": one}).status_code == 303
+    assert (
+        f'data-token="{address}?answering={one}'
+        in client.get(f"{send.replace('comments', 'write')}?answering={one}").text
+    )
+
+
+@pytest.mark.parametrize("parent", ["0" * 32, "no answer at all", "\u0660" * 3000])
+def test_comes_to_an_end_whatever_is_to_be_answered(house: House, client: FlaskClient, send: str, parent: str) -> None:
+    refused = form(client.post(send, data=LETTER | {"parent": parent}), "/comments").submit(client)
+    assert refused.status_code == 422
+    assert form(refused, "/comments").submit(client).status_code == 303
+
+
 def test_keeps_the_words_when_what_they_answer_is_not_posted(house: House, client: FlaskClient, send: str) -> None:
     preview = form(client.post(send, data=LETTER | {"parent": "0" * 32}), "/comments")
     response = preview.submit(client)
