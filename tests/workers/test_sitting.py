@@ -1098,7 +1098,11 @@ def test_keeps_a_conversation_short_without_the_words_that_went_away(open_worksh
     model = ScriptedModel(too_long, message("I dr", stop="max_tokens"), GOOD, meanwhile=during_the_second)
     workshop.sit(model)
     said_before = [[told["body"] for tag, _, told in quoted(r) if tag == "comment"] for r in model.requests]
-    assert said_before == [["Turn 0.", "Turn 1.", "Turn 2."], ["Turn 2."], ["Turn 1."]]
+    assert said_before == [["Turn 0.", "Turn 1.", "Turn 2."], ["Turn 2."], []]
+    # The answer to what went away stays, and is the nearest that was said.
+    assert [told["body"] for tag, _, told in quoted(model.requests[2]) if tag == "your_reply"] == [
+        "I dream of letters."
+    ]
 
 
 def test_puts_a_letter_off_where_words_go_away_again_and_again(
