@@ -172,8 +172,6 @@ async def see_through(
     everybody = table.sitting.claimed if canary else question.about
     last = broken_off is not None
     if broken_off is not None:
-        if await _cannot_go_on(table, question, broken_off):
-            return True
         sent, cut_off = _one_more(sent, broken_off)
     while True:
         try:
@@ -248,7 +246,12 @@ async def call(table: Table, sent: Prompt) -> tuple[Answer, float]:
             sent.request, api_version=table.sitting.api_version, extra_body=table.sitting.extra_body
         )
     except ModelBusy as busy:
-        if busy.never_lets_in(expected) and busy.never_lets_in(await _at_least(table, sent, expected)):
+        # Where the cache has what they share, as much was let in before.
+        if (
+            table.written is None
+            and busy.never_lets_in(expected)
+            and busy.never_lets_in(await _at_least(table, sent, expected))
+        ):
             await table.pace.slow_down(0, busy.limits, expected=expected)
             raise LargerThanAMinute(busy) from None
         await table.pace.slow_down(busy.seconds, busy.limits, expected=expected)

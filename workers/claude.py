@@ -52,9 +52,9 @@ SILENCE = 120
 """Seconds without a byte after which a call is given up."""
 LONGEST_RATE_WAIT = 3600.0
 MOST_PAGES = 50
+"""Of a hundred batches each, that are looked through for recent ones."""
 MOST_KEPT = 64 * 1024
 """Bytes of an answer that nobody can read, for the record."""
-"""Of a hundred batches each, that are looked through for recent ones."""
 
 BY_REQUEST = (
     "{model} is unknown here, or retired and not open to this key. A retired model is served by request only: "
@@ -189,7 +189,7 @@ class Claude(AbstractAsyncContextManager["Claude"]):
         try:
             answer = read(message, asked=asked, request_id=request_id, rehearsed=rehearsed)
         except Unreadable as trouble:
-            trouble.body = Body(message)
+            trouble.body = _bounded(message)
             raise _marked(trouble, raw.headers, 200) from None
         return replace(answer, limits=rate_limits(raw.headers))
 
@@ -348,7 +348,7 @@ class Claude(AbstractAsyncContextManager["Claude"]):
             try:
                 return name, read(message, asked=asked, request_id=None, rehearsed=rehearsed)
             except Unreadable as trouble:
-                trouble.body = Body(message)
+                trouble.body = _bounded(message)
                 return name, trouble
         if kind == "errored":
             return name, _errored(result.get("error"))

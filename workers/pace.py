@@ -171,14 +171,15 @@ class Pace:
     async def slow_down(self, seconds: float, limits: RateLimits, *, expected: int | None = None) -> None:
         """Let nothing begin for *seconds* and then half as many at once, after the API refused a call in its turn.
 
-        What was *expected* of the call is put back: the API did not count it. Does not wait for Redis.
+        Where it is to be slowed down for no second, as many may be made at once as before. What was *expected* of the
+        call is put back: the API did not count it. Does not wait for Redis.
         """
 
         def step(state: State) -> State:
             if expected is not None:
                 state = returned(state, Want(expected, 0))
             state = learnt(state, limits, self._bounds, expected=expected, used=None)
-            return refused(state, seconds, self._bounds, self._clock())
+            return refused(state, seconds, self._bounds, self._clock()) if seconds else state
 
         self._tell(step)
 

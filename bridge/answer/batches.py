@@ -308,13 +308,15 @@ def note(session: Session, batch_id: int, why: str | None) -> None:
 
 
 def blocked(session: Session, batch_id: int, trouble: VoiceBlocked, *, tell: Site | None = None) -> None:
-    """Note that the API tells nothing of a batch until a person acts, and pause its voice: it would be refused as well.
+    """Note that the API tells nothing of a batch until a person acts, and pause its voice: it may be refused as well.
 
-    The batch stays away, and is looked at again. *tell* is the site whose admins learn of it.
+    Once: who lets the voice go on meanwhile knows better. The batch stays away, and is looked at again. *tell* is the
+    site whose admins learn of it.
     """
-    note(session, batch_id, trouble.why)
     batch = _held(session, batch_id)
-    if batch.state in _OPEN:
+    is_news = batch.why != trouble.why
+    note(session, batch_id, trouble.why)
+    if batch.state in _OPEN and is_news:
         replies.pause_voice(session, batch.voice_id, trouble.why, tell=tell, trouble=trouble)
 
 
@@ -434,6 +436,7 @@ def _without_answer(
     holder, held = _Holder(batch.lease, batch.voice_id, generation.model_asked), _Held(generation.comment_id)
     # Before the call's record is touched: an erasure takes the two in this order.
     request = replies.still_claimed(session, holder, held)
+    replies.forget_what_is_gone(session, generation, trouble)
     alone = batch.state == BatchState.SENT
     if alone and isinstance(trouble, RequestRefused) and not trouble.too_long:
         replies.give_up(session, holder, held, trouble.why)

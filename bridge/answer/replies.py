@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import BigInteger, Select, and_, case, cast, func, nulls_first, or_, select, update
+from sqlalchemy import Select, and_, case, func, nulls_first, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -457,6 +457,7 @@ def new_generation(
 def record_trouble(session: Session, generation_id: int, trouble: Trouble, *, seconds: float | None = None) -> None:
     """Complete the record of a call that brought no answer; one that was refused or never sent cost nothing."""
     generation = _held(session, generation_id)
+    forget_what_is_gone(session, generation, trouble)
     if not trouble.may_be_billed and generation.reserved is not None:
         generation.cost = 0
     generation.outcome = type(trouble).__name__
@@ -617,16 +618,23 @@ def forget_lost_claims(session: Session) -> int:
 def forget_lost_waits(session: Session) -> int:
     """Let requests be asked now that wait for longer than any does; return how many.
 
-    The database's clock was ahead when they were put off. Only a budget puts off for longer than an hour, and until
-    midnight.
+    The database's clock was ahead when they were put off. Only a budget puts off for longer than an hour, and until the
+    next day or month. A pause that ends by itself is no longer than it may be either.
     """
-    is_midnight = cast(ReplyRequest.not_before, BigInteger) % 86_400 <= int(budgets.ADMINS_SECOND)
+    at = budgets.clock(session)
+    longest = at.timestamp() + 2 * 60 * PAUSE_MINUTES
+    session.execute(
+        update(Voice)
+        .where(Voice.paused_until > longest)
+        .values(paused_until=at.timestamp())
+        .execution_options(synchronize_session=False)
+    )
     lost = session.execute(
         update(ReplyRequest)
         .where(
             ReplyRequest.state == RequestState.WAITING.value,
-            ReplyRequest.not_before > database_time() + LONGEST_WAIT,
-            ~is_midnight,
+            ReplyRequest.not_before > at.timestamp() + LONGEST_WAIT,
+            ReplyRequest.not_before.not_in(budgets.midnights(at)),
         )
         .values(not_before=None)
         .returning(ReplyRequest.comment_id)
@@ -893,6 +901,12 @@ def _submit(
     if _was_shown_what_is_gone(session, generation):
         rereading.ask_again(session, submission_id)
     return _settle(session, request, RequestState.ANSWERED, None)
+
+
+def forget_what_is_gone(session: Session, generation: Generation, trouble: Trouble) -> None:
+    """Take the API's own words out of a trouble if something that its call was sent was erased meanwhile."""
+    if generation.request and _was_shown_what_is_gone(session, generation):
+        trouble.forget_words()
 
 
 def _was_shown_what_is_gone(session: Session, generation: Generation) -> bool:

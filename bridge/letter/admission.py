@@ -355,11 +355,12 @@ def _is_proven(site: Site, slug: str, arrival: Arrival) -> bool:
     # A letter that is sent twice, by two clicks say, comes with its own proof twice.
     if arrival.once is not None and not counted.left(_USED_FOR_IT, signature, arrival.once):
         return True
-    if not counted.take(_USED_ONCE, signature):
-        return False
-    if arrival.once is not None:
-        counted.take(_USED_FOR_IT, signature, arrival.once)
-    return True
+    if counted.take(_USED_ONCE, signature):
+        if arrival.once is not None:
+            counted.take(_USED_FOR_IT, signature, arrival.once)
+        return True
+    # Once more: the other of two clicks may have come between.
+    return arrival.once is not None and not counted.left(_USED_FOR_IT, signature, arrival.once)
 
 
 _counters: WeakKeyDictionary[Database, Limits] = WeakKeyDictionary()

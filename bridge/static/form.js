@@ -42,9 +42,9 @@ function enhance(form) {
   const show = preview(form);
 
   count(body);
+  sending(null);
   if (form.dataset.slug !== undefined) {
     if (form.dataset.anew !== undefined) forgetOnTheirWay();
-    sending(null);
     drafts();
   } else {
     show();

@@ -265,23 +265,26 @@ def set_bounds(session: Session, voice: Voice, bounds: Bounds) -> list[int]:
 
 def put_off_no_longer(session: Session, voice: Voice) -> list[int]:
     """Let what a voice's budgets put off be asked now; return the essays under which it waits."""
-    when = periods(clock(session))
-    # Nothing else puts a request off to the very second of a midnight, or the one after.
-    midnights = [
-        midnight.timestamp() + after for midnight in (when.next_day, when.next_month) for after in (0, ADMINS_SECOND)
-    ]
     freed = session.execute(
         update(ReplyRequest)
         .where(
             ReplyRequest.essay_id.in_(select(Essay.id).where(Essay.voice_id == voice.id)),
             ReplyRequest.state == RequestState.WAITING.value,
-            ReplyRequest.not_before.in_(midnights),
+            ReplyRequest.not_before.in_(midnights(clock(session))),
         )
         .values(not_before=None, why=None)
         .returning(ReplyRequest.essay_id)
         .execution_options(synchronize_session=False)
     )
     return sorted(set(freed.scalars()))
+
+
+def midnights(at: datetime) -> list[float]:
+    """Return until when a budget puts off at a moment; nothing else does to the very second of one of these."""
+    when = periods(at)
+    return [
+        midnight.timestamp() + after for midnight in (when.next_day, when.next_month) for after in (0, ADMINS_SECOND)
+    ]
 
 
 def only_an_admin_ends(not_before: float) -> bool:

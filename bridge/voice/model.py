@@ -151,6 +151,7 @@ NO_CHOICE = "The voice did not say which letters it chooses."
 CHOSE_IN_VAIN = "The voice chose among letters where it was asked to answer one."
 SAID_NOTHING = "The voice said nothing."
 LONGEST_LIST = 2_000
+"""Characters of a list that a voice wrote as text."""
 _DIGITS = re.compile(r"[0-9]{1,6}", re.ASCII)
 _NEARLY_ALL = 0.95
 """Of a limit a minute: what is left of it where it binds nobody."""
@@ -186,6 +187,12 @@ class Trouble(Exception):
         self.body: Body | None = None
         self.may_be_billed = True
         """Whether the call may have been paid for though it brought nothing: unless it was refused or never sent."""
+
+    def forget_words(self) -> None:
+        """Keep nothing that the API said: it may repeat what it was sent."""
+        if self.why.startswith(f"{REFUSED}:"):
+            self.why = f"{REFUSED}."
+        self.error, self.body = "", None
 
 
 class PassingTrouble(Trouble):

@@ -21,7 +21,7 @@ from bridge.mail import links
 from bridge.text import language, passages, words
 from bridge.text.language import N_, gettext
 from bridge.voice import voices
-from bridge.web.access import may_be_framed, site
+from bridge.web.access import SentFromElsewhere, may_be_framed, site
 from moderation import errors
 from moderation.release import standing
 
@@ -136,9 +136,9 @@ def _answer(status: int, sentence: str, refused: Exception) -> ResponseReturnVal
             if status == 404 and isinstance(refused, essays.NoSuchEssay):
                 # A frame may stand on its page before the essay is approved: what is missing there is the letters.
                 said = gettext("No letter is posted yet.")
-            return render_template("refused_in_a_frame.html", sentence=said, written=_written()), status
+            return render_template("refused_in_a_frame.html", sentence=said, written=_written(refused)), status
         page = render_template(
-            "refused.html", status=status, sentence=said, refused=refused, others=[], written=_written()
+            "refused.html", status=status, sentence=said, refused=refused, others=[], written=_written(refused)
         )
         return page, status
     more: dict[str, Any] = {}
@@ -173,9 +173,12 @@ def _answer(status: int, sentence: str, refused: Exception) -> ResponseReturnVal
     return problem(status, sentence, **more)
 
 
-def _written() -> list[str]:
-    """Return the words in the form that was sent: where no view has them any more, this page gives them back."""
-    if request.method != "POST":
+def _written(refused: Exception) -> list[str]:
+    """Return the words in the form that was sent: where no view has them any more, this page gives them back.
+
+    Not what another site had sent: nobody wrote it here.
+    """
+    if request.method != "POST" or (isinstance(refused, SentFromElsewhere) and request.headers.get("Origin") != "null"):
         return []
     try:
         return [words for name in _WORDS if (words := request.form.get(name, "")).strip()]

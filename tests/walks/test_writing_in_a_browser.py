@@ -110,6 +110,11 @@ def test_keeps_a_draft_that_did_not_arrive_though_an_older_letter_is_looked_at(r
     expect(page.get_by_text("Not just now.")).to_be_visible()
     page = reader.go(f"/letters/{earlier.token}")
     page.wait_for_load_state()
+    page.get_by_role("link", name="Change it").click()
+    page.locator("#body").fill("An earlier one, changed.")
+    page.get_by_role("button", name="Change it").click()
+    expect(page.get_by_text("An earlier one, changed.")).to_be_visible()
+    page.wait_for_load_state()
     page = reader.go(f"{ESSAY}/write")
     expect(page.locator("#body")).to_have_value("It must not be lost.")
 

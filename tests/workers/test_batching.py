@@ -21,6 +21,7 @@ from bridge.letter import erasure
 from bridge.mail import told
 from bridge.records import Batch, Comment, Voice
 from bridge.site import Site
+from bridge.voice import voices
 from bridge.voice.model import BatchModel, Model, ModelBusy, PassingTrouble, RequestRefused, Trouble, VoiceBlocked
 from moderation.base import now
 from workers import batching, sitting
@@ -531,6 +532,11 @@ def test_stays_away_while_nobody_can_tell(batching_one: Workshop, api: ScriptedB
     # What is to be asked next would be refused as well.
     blocked = isinstance(trouble, VoiceBlocked)
     assert batching_one.voice().paused_why == (trouble.why if blocked else None)
+    # Who lets it go on meanwhile is not overruled by the next look.
+    with batching_one.site.database.sessions.begin() as session:
+        voices.resume(session, session.get_one(Voice, batching_one.voice_id))
+    assert fetch(batching_one, api, minutes=5) == "to be asked again"
+    assert batching_one.voice().paused_at is None
     api.fails = None
     fetch(batching_one, api)
     assert batching_one.states() == ["answered"] * 3

@@ -1,5 +1,6 @@
 """Erasure as it reaches everything that a letter left behind: records, disk, queue, log, and calls on their way."""
 
+import asyncio
 import dataclasses
 import gzip
 import json
@@ -34,7 +35,7 @@ from bridge.mail import outbox
 from bridge.queues import RedisNudges
 from bridge.records import Address, Batch, Calls, Comment, Generation, IdempotencyKey, Mention, Rendering, Signal
 from bridge.settings import Settings
-from bridge.voice.model import PassingTrouble, RequestRefused
+from bridge.voice.model import Body, PassingTrouble, RequestRefused
 from moderation import ledger, rereading
 from moderation import takedowns as vault_takedowns
 from moderation.base import Base, now
@@ -268,6 +269,21 @@ def test_leaves_nothing_of_what_the_api_said_in_refusing_others(erasing: Worksho
     assert CANARY not in every_row(erasing)
     assert erasing.voice().paused_why == erasing.request(other).why == "The API refused our request."
     assert erasing.request(other).state == "failed"
+
+
+def test_leaves_nothing_of_what_the_api_says_in_refusing_others_meanwhile(erasing: Workshop) -> None:
+    comment_id = erasing.asked(f"It is {CANARY}.", wants_reply=False)
+    others = [erasing.asked(f"And {n}?") for n in range(2)]
+
+    async def meanwhile(number: int) -> None:
+        if number == 0:
+            await asyncio.to_thread(erase, erasing, comment_id)
+
+    refused = RequestRefused(f"The API refused our request: {CANARY}", error=f"HTTP 400 {CANARY}")
+    refused.body = Body({"error": CANARY})
+    erasing.sit(ScriptedModel(refused, meanwhile=meanwhile))
+    assert erasing.request(others[0]).why == erasing.voice().paused_why == "The API refused our request."
+    assert CANARY not in every_row(erasing)
 
 
 @pytest.mark.parametrize("seed", [24, 52])

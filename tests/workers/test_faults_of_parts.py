@@ -712,10 +712,11 @@ def test_finds_a_batch_that_it_created_though_the_clock_of_the_database_was_a_da
 def test_frees_what_was_claimed_or_put_off_while_the_clock_of_the_database_was_a_day_ahead(
     any_workshop: Workshop,
 ) -> None:
-    put_off, claimed, away, busy, spent = (any_workshop.asked(f"Number {n}.") for n in range(5))
+    put_off, tomorrow, claimed, away, busy, *spent = (any_workshop.asked(f"Number {n}.") for n in range(9))
     with any_workshop.site.database.sessions.begin() as session:
         at = budgets.clock(session)
-        midnight = budgets.periods(at).next_month.timestamp()
+        midnights = budgets.midnights(at)
+        session.get_one(Voice, any_workshop.voice_id).paused_until = at.timestamp() + 86_400
         session.add(
             Batch(
                 voice_id=1, essay_id=1, lease="b" * 32, state=BatchState.SENT.value, requests=1, created_at=at, why=None
@@ -723,19 +724,21 @@ def test_frees_what_was_claimed_or_put_off_while_the_clock_of_the_database_was_a
         )
         for comment_id, how in {
             put_off: {"not_before": at.timestamp() + 86_408},
+            tomorrow: {"not_before": budgets.midnights(at + timedelta(days=35))[0]},
             claimed: {"state": "asking", "lease": "c" * 32, "leased_until": at.timestamp() + 86_430},
             # And what is as it should be.
             away: {"state": "asking", "lease": "b" * 32, "leased_until": at.timestamp() + batches.LEASE_SECONDS},
             busy: {"not_before": at.timestamp() + 3600},
-            spent: {"not_before": midnight + budgets.ADMINS_SECOND},
+            **{each: {"not_before": midnight} for each, midnight in zip(spent, midnights, strict=True)},
         }.items():
             session.execute(update(ReplyRequest).where(ReplyRequest.comment_id == comment_id).values(**how))
-    before = [any_workshop.request(each).not_before for each in (busy, spent)]
+    before = [any_workshop.request(each).not_before for each in (busy, *spent)]
     assert any_workshop.sweep() == 1
-    assert any_workshop.request(put_off).not_before is None
+    assert [any_workshop.request(each).not_before for each in (put_off, tomorrow)] == [None, None]
     assert any_workshop.request(claimed).state == "waiting"
     assert any_workshop.request(away).state == "asking"
-    assert [any_workshop.request(each).not_before for each in (busy, spent)] == before
+    assert [any_workshop.request(each).not_before for each in (busy, *spent)] == before
+    assert (any_workshop.voice().paused_until or 0) < at.timestamp() + 900
 
 
 # A job: five times, late, no longer wanted

@@ -282,6 +282,10 @@ def test_gives_the_words_back_where_no_form_can_hold_them(house: House, client: 
         assert by_id(each, "written-1").text == hostile["body"]
         assert 'id="broken"' not in each.text
     assert waiting_bodies(house) == []
+    # What another site has sent was written by nobody here.
+    for headers in ({"Origin": "https://elsewhere.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        foreign = client.post(send, data=hostile, headers=headers)
+        assert (foreign.status_code, "Mine." in foreign.text) == (403, False)
 
 
 def test_says_so_of_a_form_that_is_too_large_to_be_read(client: FlaskClient, send: str) -> None:
