@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from bridge.essay.essays import Gone, Published, gone, published
@@ -266,12 +266,8 @@ def exchanges(session: Session, essay_id: int, *, without: Collection[int] = ())
         select(Comment.submission_id, Reply.submission_id, answered.submission_id)
         .outerjoin(Reply, Reply.comment_id == Comment.id)
         .outerjoin(answered, answered.id == Comment.parent_id)
-        .where(
-            Comment.essay_id == essay_id,
-            # The answer to a letter that was taken down stays.
-            or_(Comment.submission_id.in_(approved_ids()), Reply.submission_id.in_(approved_ids())),
-            Comment.id.not_in(without),
-        )
+        # Of a letter that was approved and taken down, the answer stays.
+        .where(Comment.essay_id == essay_id, Comment.submission_id.in_(approved_ids()), Comment.id.not_in(without))
         .order_by(Comment.id.desc())
         .limit(READ_AT_MOST)
     ).all()
