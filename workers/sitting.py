@@ -65,7 +65,8 @@ async def answer(
     if sitting is None or not sitting.claimed:
         return NOTHING
     pace = pace or NoPace()
-    renewing = asyncio.create_task(_keep_claims(site, sitting, pace))
+    over = asyncio.Event()
+    renewing = asyncio.create_task(_keep_claims(site, sitting, pace, over))
     try:
         start, measure = await _beginning(site, sitting, model)
         before = _as_before(site, sitting)
@@ -83,9 +84,9 @@ async def answer(
         )
         return await _hold(table)
     finally:
-        renewing.cancel()
-        with suppress(asyncio.CancelledError):
-            await renewing
+        # Not cancelled: a thread would go on writing, and hold a connection, when nobody waits for it any more.
+        over.set()
+        await renewing
 
 
 async def _hold(table: Table) -> str:
@@ -142,10 +143,13 @@ def _as_before(site: Site, sitting: Sitting) -> Beginning | None:
     return replace(start, told=cached.told) if start.recipe == cached.shared else None
 
 
-async def _keep_claims(site: Site, sitting: Sitting, pace: Pace) -> None:
-    """Renew the lease and the places among the calls at once: who dies stops, and both are free again."""
+async def _keep_claims(site: Site, sitting: Sitting, pace: Pace, over: asyncio.Event) -> None:
+    """Renew the lease and the places among the calls at once until it is *over*: who dies stops, and both are free."""
     while True:
-        await asyncio.sleep(RENEW_EVERY)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), RENEW_EVERY)
+        if over.is_set():
+            return
         pace.keep_places()
         try:
             await record(site, replies.renew, sitting.lease)

@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -1292,6 +1293,28 @@ def test_renews_its_lease_as_long_as_it_lasts(any_workshop: Workshop) -> None:
     any_workshop.sit(ScriptedModel(meanwhile=until_renewed))
     assert renewed == [0]
     assert any_workshop.states() == ["answered"]
+
+
+@pytest.mark.usefixtures("_always_renewing")
+def test_leaves_no_renewal_under_way_when_it_ends(any_workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    any_workshop.asked()
+    begun, ended = [], []
+    renew = replies.renew
+
+    def slowly(session: Any, lease: str) -> None:
+        begun.append(lease)
+        time.sleep(0.05)
+        renew(session, lease)
+        ended.append(lease)
+
+    monkeypatch.setattr(replies, "renew", slowly)
+
+    async def until_renewed(_number: int) -> None:
+        while not ended:
+            await asyncio.sleep(0)
+
+    any_workshop.sit(ScriptedModel(meanwhile=until_renewed))
+    assert len(begun) == len(ended) >= 1
 
 
 @pytest.mark.usefixtures("_always_renewing")

@@ -90,7 +90,7 @@ rest()
 )
 
 
-def wait_for(told: Callable[[], T], what: str, within: float = 60) -> T:
+def wait_for(told: Callable[[], T], what: str, within: float = 15) -> T:
     deadline = time.monotonic() + within
     while not (answer := told()):
         assert time.monotonic() < deadline, f"waited in vain for {what}"
@@ -155,7 +155,7 @@ class Served:
     def end(self, number: signal.Signals) -> int:
         self.look_round()
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(15)
 
     def left(self) -> list[int]:
         return [pid for pid in self.seen if alive(pid)]
@@ -196,7 +196,7 @@ def test_starts_each_part_when_the_one_before_is_ready(serve: Begin) -> None:
 
 def test_does_not_start_a_part_before_the_one_before_is_ready(serve: Begin) -> None:
     served = serve({"first": "import signal; signal.pause()", "second": STEADY}, ready_within=0.3)
-    assert served.process.wait(60) == 1
+    assert served.process.wait(15) == 1
     assert "LOG first took longer than 0.3 s before it was ready." in served.log
     assert not (served.data / "second.pid").exists()
 
@@ -320,7 +320,7 @@ def test_keeps_the_watchman_away_from_the_environment(serve: Begin, monkeypatch:
 def test_reports_the_last_words_of_a_part_that_never_was_ready(serve: Begin) -> None:
     code = "import sys; print('one more thing', flush=True); sys.exit('Address already in use.')"
     served = serve({"first": STEADY, "second": code, "third": STEADY})
-    assert served.process.wait(60) == 1
+    assert served.process.wait(15) == 1
     assert "LOG second ended with exit code 1 before it was ready: Address already in use.\n" in served.log
     assert not alive(int((served.data / "first.pid").read_text()))
     assert not (served.data / "third.pid").exists()
@@ -369,7 +369,7 @@ def test_ends_with_make(tmp_path: Path, serve: Begin) -> None:
     wait_for(lambda: "all ready" in (data / "log").read_text(), "readiness")
     family = psutil.Process(make.pid).children(recursive=True)
     make.terminate()
-    make.wait(60)
+    make.wait(15)
     wait_for(lambda: not any(alive(one.pid) for one in family), "the end of every process")
     assert not (data / supervisor.LOCK_FILE).exists()
 
